@@ -1,0 +1,79 @@
+/* All kernels of one instruction set. The build compiles this file once per set, with that set's
+ * own flags and -DS2S_ISA_<SET>. Everything is static but one table: a function that is compiled
+ * for wide vectors must never be the one that the linker keeps for the baseline. */
+#include <math.h>
+
+#include "../kernels.h"
+
+#if defined(S2S_ISA_AVX512)
+#define KERNELS s2s_kernels_avx512
+#include "vec_avx512.h"
+#elif defined(S2S_ISA_AVX2)
+#define KERNELS s2s_kernels_avx2
+#include "vec_avx2.h"
+#elif defined(S2S_ISA_NEON)
+#define KERNELS s2s_kernels_neon
+#include "vec_neon.h"
+#else
+#define KERNELS s2s_kernels_generic
+#include "vec_generic.h"
+#endif
+
+#define ALWAYS_INLINE inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 32")
+
+/* exp(r) = 1 + (r + r^2 * poly(r)) on [-ln2/2, ln2/2]. The high part of ln2 has few enough bits
+ * that its product with n is exact. The magic number is 1.5 * 2^mantissa + exponent bias. */
+#define REAL float
+#define T(name) f32_##name
+#define WIDTH F32_WIDTH
+#define ROWS F32_ROWS
+#define FEW_ROWS F32_FEW_ROWS
+#define FEW_COLS F32_FEW_COLS
+#define EXP_LEAST -87.0f
+#define EXP_LOG2E 0x1.715476p+0f
+#define EXP_MAGIC 0x1.8000fep+23f
+#define EXP_LN2_HIGH 0x1.63p-1f
+#define EXP_LN2_LOW -0x1.bd0106p-13f
+#define EXP_POLY                                                                                   \
+    0x1.6a23cep-10f, 0x1.123a20p-7f, 0x1.5558fap-5f, 0x1.555492p-3f, 0x1.fffffcp-2f
+#include "lanes.h"
+#include "math.h"
+#include "rows.h"
+#include "tile.h"
+#undef REAL
+#undef T
+#undef WIDTH
+#undef ROWS
+#undef FEW_ROWS
+#undef FEW_COLS
+#undef EXP_LEAST
+#undef EXP_LOG2E
+#undef EXP_MAGIC
+#undef EXP_LN2_HIGH
+#undef EXP_LN2_LOW
+#undef EXP_POLY
+
+#define REAL double
+#define T(name) f64_##name
+#define WIDTH F64_WIDTH
+#define ROWS F64_ROWS
+#define FEW_ROWS F64_FEW_ROWS
+#define FEW_COLS F64_FEW_COLS
+#define EXP_LEAST -708.0
+#define EXP_LOG2E 0x1.71547652b82fep+0
+#define EXP_MAGIC 0x1.80000000003ffp+52
+#define EXP_LN2_HIGH 0x1.62e42feep-1
+#define EXP_LN2_LOW 0x1.a39ef35793c76p-33
+#define EXP_POLY                                                                                   \
+    0x1.ad7e6d051aaaap-26, 0x1.28ada1d7e48acp-22, 0x1.71df261b6b0e2p-19, 0x1.a01999d9c338cp-16,    \
+        0x1.a01a0129f663ap-13, 0x1.6c16c1843cc95p-10, 0x1.1111111127ce6p-7, 0x1.5555555550825p-5,  \
+        0x1.55555555554fap-3, 0x1.000000000000ap-1
+#include "lanes.h"
+#include "math.h"
+#include "rows.h"
+#include "tile.h"
+
+#define TABLE(P, REAL, ROWS)                                                                       \
+    {sizeof(REAL), ROWS, P##_pack, P##_tile, P##_softmax, P##_divide, P##_context_visible}
+const s2s_kernels KERNELS[2] = {TABLE(f32, float, F32_ROWS), TABLE(f64, double, F64_ROWS)};

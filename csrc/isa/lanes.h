@@ -1,0 +1,83 @@
+/* Sixteen lanes of REAL out of the registers of one vec_*.h, whatever their width. A template:
+ * kernels.c includes it once per element type, with T(x) = f32_x or f64_x. */
+
+enum { T(regs) = S2S_LANES / WIDTH };
+
+typedef struct {
+    T(reg) r[T(regs)];
+} T(vec);
+
+#define EACH_REG for (int i = 0; i < T(regs); i++)
+
+static inline T(vec) T(load)(const REAL *p)
+{
+    T(vec) a;
+    EACH_REG a.r[i] = T(r_load)(p + i * WIDTH);
+    return a;
+}
+
+static inline void T(store)(REAL *p, T(vec) a)
+{
+    EACH_REG T(r_store)(p + i * WIDTH, a.r[i]);
+}
+
+static inline T(vec) T(set1)(REAL x)
+{
+    T(vec) a;
+    EACH_REG a.r[i] = T(r_set1)(x);
+    return a;
+}
+
+#define BINARY(op)                                                                                 \
+    static inline T(vec) T(op)(T(vec) a, T(vec) b)                                                 \
+    {                                                                                              \
+        EACH_REG a.r[i] = T(r_##op)(a.r[i], b.r[i]);                                               \
+        return a;                                                                                  \
+    }
+BINARY(add)
+BINARY(sub)
+BINARY(mul)
+BINARY(max)
+#undef BINARY
+
+/* a < b ? x : y and a == b ? x : y in each lane; a comparison with NaN is false. */
+static inline T(vec) T(if_less)(T(vec) a, T(vec) b, T(vec) x, T(vec) y)
+{
+    EACH_REG a.r[i] = T(r_if_less)(a.r[i], b.r[i], x.r[i], y.r[i]);
+    return a;
+}
+
+static inline T(vec) T(if_equal)(T(vec) a, T(vec) b, T(vec) x, T(vec) y)
+{
+    EACH_REG a.r[i] = T(r_if_equal)(a.r[i], b.r[i], x.r[i], y.r[i]);
+    return a;
+}
+
+/* The integer in a lane's low bits becomes its exponent field, the rest zero. */
+static inline T(vec) T(low_bits_to_exponent)(T(vec) a)
+{
+    EACH_REG a.r[i] = T(r_low_bits_to_exponent)(a.r[i]);
+    return a;
+}
+#undef EACH_REG
+
+/* Fold of the row sum: lanes 0..7 += 8..15, 0..3 += 4..7, 0..1 += 2..3, 0 += 1. */
+static inline REAL T(fold_add)(T(vec) a)
+{
+    REAL lane[S2S_LANES];
+    T(store)(lane, a);
+    for (int half = S2S_LANES / 2; half; half /= 2)
+        for (int i = 0; i < half; i++)
+            lane[i] = lane[i] + lane[i + half];
+    return lane[0];
+}
+
+static inline REAL T(fold_max)(T(vec) a)
+{
+    REAL lane[S2S_LANES];
+    T(store)(lane, a);
+    for (int half = S2S_LANES / 2; half; half /= 2)
+        for (int i = 0; i < half; i++)
+            lane[i] = lane[i] > lane[i + half] ? lane[i] : lane[i + half];
+    return lane[0];
+}

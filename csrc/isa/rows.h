@@ -1,0 +1,94 @@
+/* What happens to one row of scores and one row of context (template, see lanes.h). The loops
+ * written in plain C are element-wise: compilers vectorise them, and cannot change a bit. */
+
+static double T(softmax)(void *row_, ptrdiff_t block_stride, int64_t visible, int64_t width,
+                         double scale_, const void *bias_, ptrdiff_t bias_step,
+                         const uint8_t *mask, ptrdiff_t mask_step)
+{
+    REAL *row = row_;
+    const REAL *bias = bias_;
+    const REAL scale = (REAL)scale_;
+    const T(vec) hidden = T(set1)(-INFINITY), mark = T(set1)((REAL)-0.0);
+
+    /* 1. Scores, and their greatest. max passes over NaN here: NaN weights say it later. */
+    T(vec) greatest = hidden;
+    for (int64_t start = 0; start < visible; start += S2S_BLOCK) {
+        REAL *s = row + start / S2S_BLOCK * block_stride;
+        const int n = visible - start < S2S_BLOCK ? (int)(visible - start) : S2S_BLOCK;
+        for (int j = 0; j < n; j++)
+            s[j] = s[j] * scale;
+        if (bias_step)
+            for (int j = 0; j < n; j++)
+                s[j] = s[j] + bias[start + j];
+        else if (bias)
+            for (int j = 0; j < n; j++)
+                s[j] = s[j] + *bias;
+        if (mask_step)
+            for (int j = 0; j < n; j++)
+                s[j] = mask[start + j] ? s[j] : -INFINITY;
+        else if (mask && !*mask)
+            for (int j = 0; j < n; j++)
+                s[j] = -INFINITY;
+        for (int j = n; j % S2S_LANES; j++)
+            s[j] = -INFINITY;
+        for (int j = 0; j < n; j += S2S_LANES)
+            greatest = T(max)(T(load)(s + j), greatest);
+    }
+    REAL m = T(fold_max)(greatest);
+    if (m == -INFINITY)
+        m = 0; /* nothing visible, or only NaN: -inf - -inf would hide which */
+    const T(vec) most = T(set1)(m);
+
+    /* 2. Weights, and their row sum. */
+    REAL total = 0;
+    for (int64_t start = 0; start < width; start += S2S_BLOCK) {
+        REAL *s = row + start / S2S_BLOCK * block_stride;
+        const int n = width - start < S2S_BLOCK ? (int)(width - start) : S2S_BLOCK;
+        T(vec) lanes = T(set1)(0);
+        int j = 0;
+        for (; j < n && start + j < visible; j += S2S_LANES) {
+            const T(vec) score = T(load)(s + j);
+            const T(vec) weight = T(exp_to_one)(T(sub)(score, most));
+            lanes = T(add)(lanes, T(if_equal)(score, hidden, mark, weight));
+            T(store)(s + j, T(if_equal)(score, hidden, mark, weight));
+        }
+        for (; j < n; j += S2S_LANES)
+            T(store)(s + j, mark);
+        total = total + T(fold_add)(lanes);
+    }
+    return (double)total;
+}
+
+static int T(divide)(const void *x_, double sum_, int64_t n, void *out_)
+{
+    const REAL *x = x_;
+    const REAL sum = (REAL)sum_;
+    REAL *out = out_;
+    int nan = 0;
+    for (int64_t i = 0; i < n; i++) {
+        const REAL y = (x[i] + 0) / sum; /* + 0: the mark of a hidden key is -0 */
+        nan |= y != y;
+        out[i] = y != y ? (REAL)NAN : y;
+    }
+    return nan;
+}
+
+static void T(context_visible)(const void *row_, ptrdiff_t block_stride, int64_t keys,
+                               const void *value_, ptrdiff_t value_stride, int64_t value_width,
+                               void *context_)
+{
+    const REAL *row = row_, *value = value_;
+    REAL *context = context_;
+    for (int64_t c = 0; c < value_width; c++) {
+        REAL total = 0;
+        for (int64_t start = 0; start < keys; start += S2S_BLOCK) {
+            const REAL *weight = row + start / S2S_BLOCK * block_stride;
+            REAL sum = 0;
+            for (int64_t j = start; j < keys && j < start + S2S_BLOCK; j++)
+                if (!signbit(weight[j - start]))
+                    sum = sum + weight[j - start] * value[j * value_stride + c];
+            total = total + sum;
+        }
+        context[c] = total;
+    }
+}

@@ -1,0 +1,43 @@
+/* One "register" is one number: plain C for any compiler and processor. */
+#include <string.h>
+
+#if defined(__AVX__) || defined(__ARM_FEATURE_SVE)
+#error "the generic kernels must be built for the baseline: remove -march and -mavx flags"
+#endif
+#include <float.h>
+#if FLT_EVAL_METHOD != 0
+#error "the contract needs float and double arithmetic without excess precision"
+#endif
+
+#define GENERIC_TYPE(P, REAL, UINT, MANTISSA)                                                      \
+    typedef REAL P##_reg;                                                                          \
+    static inline REAL P##_r_load(const REAL *p) { return *p; }                                    \
+    static inline void P##_r_store(REAL *p, REAL a) { *p = a; }                                    \
+    static inline REAL P##_r_set1(REAL a) { return a; }                                            \
+    static inline REAL P##_r_add(REAL a, REAL b) { return a + b; }                                 \
+    static inline REAL P##_r_sub(REAL a, REAL b) { return a - b; }                                 \
+    static inline REAL P##_r_mul(REAL a, REAL b) { return a * b; }                                 \
+    static inline REAL P##_r_max(REAL a, REAL b) { return a > b ? a : b; }                         \
+    static inline REAL P##_r_if_less(REAL a, REAL b, REAL x, REAL y) { return a < b ? x : y; }     \
+    static inline REAL P##_r_if_equal(REAL a, REAL b, REAL x, REAL y) { return a == b ? x : y; }   \
+    static inline REAL P##_r_low_bits_to_exponent(REAL a)                                          \
+    {                                                                                              \
+        UINT bits;                                                                                 \
+        memcpy(&bits, &a, sizeof bits);                                                            \
+        bits <<= MANTISSA;                                                                         \
+        memcpy(&a, &bits, sizeof bits);                                                            \
+        return a;                                                                                  \
+    }                                                                                              \
+    static inline void P##_r_transpose(REAL *r) { (void)r; }
+
+GENERIC_TYPE(f32, float, uint32_t, 23)
+GENERIC_TYPE(f64, double, uint64_t, 52)
+
+#define F32_WIDTH 1
+#define F32_ROWS 4
+#define F32_FEW_ROWS 1
+#define F32_FEW_COLS 2
+#define F64_WIDTH 1
+#define F64_ROWS 4
+#define F64_FEW_ROWS 1
+#define F64_FEW_COLS 2

@@ -1,0 +1,238 @@
+/* The thread pool behind s2s_run. Workers start on first use and wait for jobs. One job runs at a
+ * time: a caller who finds the pool taken (another Python thread is in it) does its job alone,
+ * which costs time but can neither wait nor deadlock. After fork the child starts with no workers. */
+#define _GNU_SOURCE
+#include "pool.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+#include "fpstate.h"
+#include "seq2seq_fast.h"
+
+enum { MAX_WORKERS = 255, CACHE_LINE = 64, KEEP_SCRATCH = 1 << 24 };
+
+/* A waiting thread looks this many times before it sleeps: about 20 microseconds, what it costs to
+ * be woken, so that calls in quick succession do not pay for it. */
+enum { SPINS = 2000 };
+
+static pthread_mutex_t taken = PTHREAD_MUTEX_INITIALIZER; /* held by the caller whose job runs */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;  /* guards the sleeping and waking below */
+static pthread_cond_t wake = PTHREAD_COND_INITIALIZER;
+static pthread_cond_t done = PTHREAD_COND_INITIALIZER;
+static int workers;            /* started; guarded by `taken` */
+static atomic_uint job_number; /* a new value is a new job */
+static atomic_int busy;        /* workers that have yet to finish the current job */
+static unsigned born[MAX_WORKERS]; /* the job number when a worker started: not its job */
+
+static struct {
+    s2s_unit *run;
+    void *job;
+    int64_t units;
+    int helpers; /* workers 0..helpers-1 take part */
+    atomic_llong next;
+    void *scratch[MAX_WORKERS];
+} current;
+
+/* ---- scratch: one buffer a thread, kept between calls, freed with the thread ---- */
+
+typedef struct {
+    void *memory;
+    size_t size;
+} scratch_buffer;
+
+static pthread_key_t scratch_key;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static void free_scratch(void *buffer_)
+{
+    scratch_buffer *buffer = buffer_;
+    free(buffer->memory);
+    free(buffer);
+}
+
+static int grow(scratch_buffer *buffer, size_t size)
+{
+    if (buffer->size >= size)
+        return 1;
+    free(buffer->memory);
+    buffer->size = 0;
+    size = (size + 4095) / 4096 * 4096;
+    buffer->memory = aligned_alloc(CACHE_LINE, size);
+    if (buffer->memory)
+        buffer->size = size;
+    return buffer->memory != NULL;
+}
+
+/* A large buffer would be held for the life of the thread: give it back. */
+static void shrink(scratch_buffer *buffer)
+{
+    if (buffer->size > KEEP_SCRATCH) {
+        free(buffer->memory);
+        buffer->memory = NULL;
+        buffer->size = 0;
+    }
+}
+
+static scratch_buffer *callers_scratch(size_t size)
+{
+    scratch_buffer *buffer = pthread_getspecific(scratch_key);
+    if (!buffer) {
+        buffer = calloc(1, sizeof *buffer);
+        if (!buffer || pthread_setspecific(scratch_key, buffer)) {
+            free(buffer);
+            return NULL;
+        }
+    }
+    return grow(buffer, size) ? buffer : NULL;
+}
+
+static scratch_buffer workers_scratch[MAX_WORKERS]; /* guarded by `taken` */
+
+/* ---- workers ---- */
+
+static inline void pause_briefly(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+static void work(void *scratch)
+{
+    const s2s_fpstate before = s2s_fp_enter();
+    for (;;) {
+        const int64_t unit = atomic_fetch_add(&current.next, 1);
+        if (unit >= current.units)
+            break;
+        current.run(current.job, unit, scratch);
+    }
+    s2s_fp_leave(before);
+}
+
+static void *worker(void *index_)
+{
+    const int index = (int)(intptr_t)index_;
+    unsigned seen = born[index];
+    for (;;) {
+        for (int i = 0; i < SPINS && atomic_load(&job_number) == seen; i++)
+            pause_briefly();
+        if (atomic_load(&job_number) == seen) {
+            pthread_mutex_lock(&lock);
+            while (atomic_load(&job_number) == seen)
+                pthread_cond_wait(&wake, &lock);
+            pthread_mutex_unlock(&lock);
+        }
+        seen = atomic_load(&job_number);
+        if (index < current.helpers)
+            work(current.scratch[index]);
+        if (atomic_fetch_sub(&busy, 1) == 1) {
+            pthread_mutex_lock(&lock);
+            pthread_cond_signal(&done);
+            pthread_mutex_unlock(&lock);
+        }
+    }
+    return NULL;
+}
+
+/* In a forked child only the calling thread lives on: forget the workers and what they held. */
+static void after_fork_in_child(void)
+{
+    pthread_mutex_init(&taken, NULL);
+    pthread_mutex_init(&lock, NULL);
+    pthread_cond_init(&wake, NULL);
+    pthread_cond_init(&done, NULL);
+    workers = 0;
+    atomic_store(&job_number, 0);
+    atomic_store(&busy, 0);
+}
+
+static void initialise(void)
+{
+    pthread_key_create(&scratch_key, free_scratch);
+    pthread_atfork(NULL, NULL, after_fork_in_child);
+}
+
+/* Starts workers up to `wanted` if the system gives them; signals stay with the caller's threads. */
+static void start_workers(int wanted)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    if (workers >= wanted || pthread_sigmask(SIG_SETMASK, &all, &before))
+        return;
+    while (workers < wanted) {
+        pthread_t thread;
+        born[workers] = atomic_load(&job_number);
+        if (pthread_create(&thread, NULL, worker, (void *)(intptr_t)workers))
+            break;
+        pthread_detach(thread);
+        workers++;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+static void run_alone(s2s_unit *run, void *job, int64_t units, void *scratch)
+{
+    const s2s_fpstate before = s2s_fp_enter();
+    for (int64_t unit = 0; unit < units; unit++)
+        run(job, unit, scratch);
+    s2s_fp_leave(before);
+}
+
+int s2s_run(s2s_unit *run, void *job, int64_t units, int threads, size_t scratch_size)
+{
+    pthread_once(&once, initialise);
+    scratch_buffer *own = callers_scratch(scratch_size);
+    if (!own)
+        return S2S_NO_MEMORY;
+    int helpers = threads - 1;
+    if (helpers > units - 1)
+        helpers = (int)(units - 1);
+    if (helpers > MAX_WORKERS)
+        helpers = MAX_WORKERS;
+
+    if (helpers < 1 || pthread_mutex_trylock(&taken)) {
+        run_alone(run, job, units, own->memory);
+        shrink(own);
+        return S2S_OK;
+    }
+    start_workers(helpers);
+    if (helpers > workers)
+        helpers = workers;
+    for (int i = 0; i < helpers; i++) {
+        if (!grow(&workers_scratch[i], scratch_size))
+            helpers = i;
+        else
+            current.scratch[i] = workers_scratch[i].memory;
+    }
+
+    current.run = run;
+    current.job = job;
+    current.units = units;
+    current.helpers = helpers;
+    atomic_store(&current.next, 0);
+    atomic_store(&busy, workers); /* every worker says that it has seen the job, helper or not */
+    pthread_mutex_lock(&lock);
+    atomic_fetch_add(&job_number, 1);
+    pthread_cond_broadcast(&wake);
+    pthread_mutex_unlock(&lock);
+
+    work(own->memory);
+    for (int i = 0; i < SPINS && atomic_load(&busy); i++)
+        pause_briefly();
+    if (atomic_load(&busy)) {
+        pthread_mutex_lock(&lock);
+        while (atomic_load(&busy))
+            pthread_cond_wait(&done, &lock);
+        pthread_mutex_unlock(&lock);
+    }
+    for (int i = 0; i < helpers; i++)
+        shrink(&workers_scratch[i]);
+    shrink(own);
+    pthread_mutex_unlock(&taken);
+    return S2S_OK;
+}

@@ -1,0 +1,175 @@
+"""The contract's functions through the compiled kernel: the only importer of the extension.
+
+Everything arrives here validated (see attention.py); this module turns arrays into addresses and
+byte strides. Without the extension `why_missing` says why, and nothing else may be called.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from .attention import Plan
+
+try:
+    from ._native import ffi, lib
+except ImportError as error:
+    why_missing: str | None = (
+        f"the compiled kernel is not there ({error}); "
+        "installing the package with a C compiler at hand builds it"
+    )
+else:
+    why_missing = None
+
+Array = np.ndarray[Any, Any]
+Strides = tuple[int, ...]
+
+ALL_ISAS = ("generic", "avx2", "avx512", "neon")  # enum s2s_isa
+_TYPES = {np.dtype(np.float32): 0, np.dtype(np.float64): 1}  # enum s2s_type
+
+
+def compiled_isas() -> list[str]:
+    """Instruction sets that the extension holds, the least first."""
+    return [] if why_missing else [isa for i, isa in enumerate(ALL_ISAS) if lib.s2s_isa_compiled(i)]
+
+
+def usable_isas() -> list[str]:
+    """Of those, the ones that this processor and its operating system run."""
+    return [] if why_missing else [isa for i, isa in enumerate(ALL_ISAS) if lib.s2s_isa_usable(i)]
+
+
+def compiler() -> str | None:
+    """Name and version of the compiler that built the extension."""
+    return None if why_missing else str(ffi.string(lib.s2s_compiler()).decode())
+
+
+def in_place(array: Array) -> bool:
+    """Whether the kernel can read or write `array` where it lies: aligned, last axis contiguous."""
+    return bool(
+        array.flags.aligned
+        and (array.shape[-1] <= 1 or array.strides[-1] == array.itemsize or array.size == 0)
+    )
+
+
+def _readable(array: Array) -> Array:
+    return array if in_place(array) else array.copy(order="C")
+
+
+def _broadcastable(array: Array) -> Array:
+    """A mask or bias: like _readable, but its last axis may also broadcast (stride 0)."""
+    if array.ndim == 0:
+        array = array[None]
+    if array.flags.aligned and array.strides[-1] == 0:
+        return array
+    return _readable(array)
+
+
+def _address(array: Array) -> Any:
+    """A pointer to the first element; the array must outlive it."""
+    if array.flags.c_contiguous:
+        return ffi.from_buffer(array)
+    return ffi.cast("void *", array.ctypes.data)
+
+
+@functools.lru_cache(maxsize=512)
+def _problem(
+    plan: Plan,
+    query: Strides,
+    key: Strides,
+    value: Strides,
+    out: Strides,
+    mask: tuple[tuple[int, ...], Strides] | None,
+    bias: tuple[tuple[int, ...], Strides] | None,
+    key_lengths: tuple[tuple[int, ...], Strides] | None,
+    weights: Strides | None,
+) -> Any:
+    """The C struct of a call, kept for the next call of the same shapes and strides."""
+    problem = ffi.new("s2s_attention_problem *")
+    problem.type = _TYPES[plan.dtype]
+    problem.lead_axes = len(plan.lead)
+    problem.lead[0 : len(plan.lead)] = plan.lead
+    problem.heads, problem.key_heads = plan.heads, plan.key_heads
+    problem.queries, problem.keys = plan.queries, plan.keys
+    problem.width, problem.value_width = plan.width, plan.value_width
+    problem.causal = plan.causal_offset is not None
+    problem.causal_offset = plan.causal_offset or 0
+
+    def fill(target: Any, shape: tuple[int, ...], strides: Strides) -> None:
+        # An operand may have fewer axes than the call, or axes of length 1 that broadcast.
+        full = [0] * (len(plan.lead) + 3)
+        for axis in range(1, len(shape) + 1):
+            full[-axis] = 0 if shape[-axis] == 1 else strides[-axis]
+        *lead, target.head, target.row, target.column = full
+        target.lead[0 : len(lead)] = lead
+
+    for target, shape, strides in (
+        (problem.query, plan.query_shape, query),
+        (problem.key, plan.key_shape, key),
+        (problem.value, plan.value_shape, value),
+        (problem.out, plan.out_shape, out),
+    ):
+        fill(target, shape, strides)
+    if weights is not None:
+        fill(problem.weights, plan.weights_shape, weights)
+    if mask is not None:
+        fill(problem.mask, *mask)
+    if bias is not None:
+        fill(problem.bias, *bias)
+    if key_lengths is not None:
+        shape, strides = key_lengths
+        for axis in range(1, len(shape) + 1):
+            step = 0 if shape[-axis] == 1 else strides[-axis]
+            problem.key_lengths[len(plan.lead) - axis] = step
+    return problem
+
+
+def attention(
+    plan: Plan,
+    isa: str,
+    threads: int,
+    query: Array,
+    key: Array,
+    value: Array,
+    scale: float,
+    mask: Array | None,
+    bias: Array | None,
+    key_lengths: Array | None,
+    out: Array,
+    weights: Array | None,
+) -> None:
+    """Fills `out` (and `weights`): see seq2seq_fast.attention for the shapes."""
+    query, key, value = _readable(query), _readable(key), _readable(value)
+    if mask is not None:
+        mask = _broadcastable(mask)
+    if bias is not None:
+        bias = _broadcastable(bias)
+    problem = _problem(
+        plan,
+        query.strides,
+        key.strides,
+        value.strides,
+        out.strides,
+        None if mask is None else (mask.shape, mask.strides),
+        None if bias is None else (bias.shape, bias.strides),
+        None if key_lengths is None else (key_lengths.shape, key_lengths.strides),
+        None if weights is None else weights.strides,
+    )
+    status = lib.s2s_attention(
+        problem,
+        ALL_ISAS.index(isa),
+        threads,
+        scale,
+        _address(query),
+        _address(key),
+        _address(value),
+        ffi.NULL if mask is None else _address(mask),
+        ffi.NULL if bias is None else _address(bias),
+        ffi.NULL if key_lengths is None else _address(key_lengths),
+        _address(out),
+        ffi.NULL if weights is None else _address(weights),
+    )
+    if status != lib.S2S_OK:
+        raise MemoryError("attention: no memory for the kernel's scratch buffers")

@@ -1,0 +1,363 @@
+"""The arithmetic contract in NumPy: what every result of this package is, to the bit.
+
+It is the oracle of the tests and the backend where the compiled kernel is missing. Each operation
+below is one IEEE-754 operation per element, rounded to nearest-even in the array's dtype (float32
+or float64); what matters is only their order, and this file is where the order is stated:
+
+- ordered_matmul: terms in blocks of 256, each block added left to right, the blocks likewise;
+- row_sum: in each block of 256, sixteen strided lanes, folded in halves;
+- exp, log, sincos: from + - * / and operations on bits alone;
+- attention, softmax, linear, layer_norm: from these.
+
+NumPy's own sum, matmul, exp and the like appear nowhere: their order of operations changes with
+version, machine and memory layout. Work is cut into blocks that stay in the cache, which changes
+no bit.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
+
+import numpy as np
+
+from .float_state import subnormals_kept
+
+if TYPE_CHECKING:
+    from .attention import Plan
+
+Array = np.ndarray[Any, Any]
+P = ParamSpec("P")
+R = TypeVar("R")
+
+BLOCK = 256  # the terms of one block of a sum
+LANES = 16  # the lanes of a row sum
+CACHED = 1 << 15  # elements of an array that is to stay in the cache
+
+
+def quiet(function: Callable[P, R]) -> Callable[P, R]:
+    """No warnings for NaN, infinity and overflow, which are results here; subnormals kept."""
+
+    @functools.wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        with np.errstate(all="ignore"), subnormals_kept():
+            return function(*args, **kwargs)
+
+    return wrapper
+
+
+# ---- sums ----
+
+
+def ordered_matmul(a: Array, b: Array, taking_part: Array | None = None) -> Array:
+    """Matrix product whose every element is an ordered sum.
+
+    a (..., rows, depth), b (..., depth, cols) give (..., rows, cols); leading axes broadcast.
+    Where `taking_part` (..., rows, depth) is False the term is left out: it may be NaN.
+    """
+    rows, depth = a.shape[-2:]
+    cols = b.shape[-1]
+    if rows > cols:  # the longer axis innermost; x * y is y * x
+        b, a = a.swapaxes(-1, -2), b.swapaxes(-1, -2)
+        swapped = None if taking_part is None else taking_part.swapaxes(-1, -2)
+        return _ordered_product(a, b, None, swapped).swapaxes(-1, -2)
+    return _ordered_product(a, b, taking_part, None)
+
+
+def _ordered_product(a: Array, b: Array, in_a: Array | None, in_b: Array | None) -> Array:
+    """ordered_matmul with the part-taking terms given on a's or on b's side."""
+    (rows, depth), cols = a.shape[-2:], b.shape[-1]
+    lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    product = np.empty((*lead, rows, cols), a.dtype)
+    if product.size == 0:
+        return product
+    b = np.ascontiguousarray(b)
+    col_step = min(cols, CACHED)
+    row_step = max(1, CACHED // (math.prod(lead) * col_step))
+    for row in range(0, rows, row_step):
+        for col in range(0, cols, col_step):
+            r, c = slice(row, row + row_step), slice(col, col + col_step)
+            total = product[..., r, c]
+            total[...] = 0
+            block, term = np.empty_like(total), np.empty_like(total)
+            for start in range(0, depth, BLOCK):
+                block[...] = 0
+                for k in range(start, min(start + BLOCK, depth)):
+                    np.multiply(a[..., r, k : k + 1], b[..., k : k + 1, c], out=term)
+                    if in_a is not None:
+                        np.copyto(term, 0, where=~in_a[..., r, k : k + 1])
+                    if in_b is not None:
+                        np.copyto(term, 0, where=~in_b[..., k : k + 1, c])
+                    np.add(block, term, out=block)
+                np.add(total, block, out=total)
+    return product
+
+
+def row_sum(x: Array) -> Array:
+    """Row sums of the last axis, which stays as length 1: x (..., n) gives (..., 1)."""
+    n = x.shape[-1]
+    blocks = -(-n // BLOCK)
+    padded = np.zeros((*x.shape[:-1], blocks * BLOCK), x.dtype)
+    padded[..., :n] = x
+    terms = padded.reshape(*x.shape[:-1], blocks, BLOCK // LANES, LANES)
+    lanes = np.zeros((*x.shape[:-1], blocks, LANES), x.dtype)
+    for i in range(BLOCK // LANES):
+        lanes = lanes + terms[..., i, :]
+    half = LANES // 2
+    while half:
+        lanes = lanes[..., :half] + lanes[..., half : 2 * half]
+        half //= 2
+    total = np.zeros((*x.shape[:-1], 1), x.dtype)
+    for i in range(blocks):
+        total = total + lanes[..., i, :]
+    return total
+
+
+# ---- functions of one number ----
+
+
+class _Constants(NamedTuple):
+    """A float type's layout, and what its exp and log are made of."""
+
+    bits: type[np.signedinteger[Any]]  # the integer of the same size
+    mantissa: int
+    bias: int
+    exp_least: str  # exp is 0 below, where results are not normal numbers
+    exp_most: str  # and infinite above
+    log2e: str
+    ln2_high: str  # few enough bits that a product with an exponent is exact
+    ln2_low: str
+    exp_poly: tuple[str, ...]  # of (exp(r) - 1 - r) / r^2 on [-ln2/2, ln2/2], highest power first
+    log_terms: int
+
+
+_CONSTANTS = {
+    np.dtype(np.float32): _Constants(
+        bits=np.int32,
+        mantissa=23,
+        bias=127,
+        exp_least="-0x1.5cp+6",  # -87
+        exp_most="0x1.62e42ep+6",  # the greatest float32 whose exp is finite
+        log2e="0x1.715476p+0",
+        ln2_high="0x1.63p-1",
+        ln2_low="-0x1.bd0106p-13",
+        exp_poly=("0x1.6a23cep-10", "0x1.123a20p-7", "0x1.5558fap-5", "0x1.555492p-3",
+                  "0x1.fffffcp-2"),
+        log_terms=5,
+    ),
+    np.dtype(np.float64): _Constants(
+        bits=np.int64,
+        mantissa=52,
+        bias=1023,
+        exp_least="-0x1.62p+9",  # -708
+        exp_most="0x1.62e42fefa39efp+9",
+        log2e="0x1.71547652b82fep+0",
+        ln2_high="0x1.62e42feep-1",
+        ln2_low="0x1.a39ef35793c76p-33",
+        exp_poly=("0x1.ad7e6d051aaaap-26", "0x1.28ada1d7e48acp-22", "0x1.71df261b6b0e2p-19",
+                  "0x1.a01999d9c338cp-16", "0x1.a01a0129f663ap-13", "0x1.6c16c1843cc95p-10",
+                  "0x1.1111111127ce6p-7", "0x1.5555555550825p-5", "0x1.55555555554fap-3",
+                  "0x1.000000000000ap-1"),
+        log_terms=12,
+    ),
+}  # fmt: skip
+
+
+def exp(x: Array) -> Array:
+    """e^x. Worst error over all inputs: 0.94 ulp in float32; 0.93 ulp seen in float64.
+
+    Results below the normal numbers are 0 (x < -87 in float32, x < -708 in float64).
+    """
+    constants = _CONSTANTS[x.dtype]
+    real = x.dtype.type
+
+    def number(hexadecimal: str) -> Any:
+        return real(float.fromhex(hexadecimal))
+
+    # x = n ln2 + r. Adding the magic number rounds to an integer, which then, with the exponent's
+    # bias added, stands in the low bits of t.
+    magic = real(1.5 * 2.0**constants.mantissa + constants.bias)
+    t = x * number(constants.log2e) + magic
+    n = t - magic
+    r = (x - n * number(constants.ln2_high)) - n * number(constants.ln2_low)
+    q = np.full_like(x, number(constants.exp_poly[0]))
+    for coefficient in constants.exp_poly[1:]:
+        q = q * r + number(coefficient)
+    p = (q * (r * r) + r) + real(1)
+    # p * 2^n: an integer add to the exponent's bits.
+    power = t.view(constants.bits) - constants.bits(constants.bias)
+    result = (p.view(constants.bits) + (power << constants.mantissa)).view(x.dtype)
+    result = np.where(x < number(constants.exp_least), real(0), result)
+    result = np.where(x > number(constants.exp_most), real(np.inf), result)
+    return np.where(np.isnan(x), real(np.nan), result)
+
+
+def log(x: Array) -> Array:
+    """Natural logarithm. Worst error over all inputs: LOGF32 ulp in float32; LOGF64 seen in float64."""
+    constants = _CONSTANTS[x.dtype]
+    real, bits = x.dtype.type, constants.bits
+    # x = 2^k (1 + f) with 1 + f between sqrt(1/2) and sqrt(2); subnormals are scaled up first.
+    tiny = x < np.finfo(x.dtype).tiny
+    scaled = np.where(tiny, x * real(2.0**54), x)
+    root = np.sqrt(real(0.5)).view(bits)
+    exponent = (scaled.view(bits) - root) >> constants.mantissa
+    f = (scaled.view(bits) - (exponent << constants.mantissa)).view(x.dtype) - real(1)
+    k = (exponent - np.where(tiny, bits(54), bits(0))).astype(x.dtype)
+    # log(1 + f) = f - f^2/2 + s (f^2/2 + series), s = f / (2 + f), series of atanh.
+    s = f / (real(2) + f)
+    z = s * s
+    series = np.zeros_like(x)
+    for i in range(constants.log_terms, 0, -1):
+        series = (series + real(2.0 / (2 * i + 1))) * z
+    half = (real(0.5) * f) * f
+    low = s * (half + series) + k * real(float.fromhex(constants.ln2_low))
+    result = k * real(float.fromhex(constants.ln2_high)) - ((half - low) - f)
+    result = np.where(x == real(np.inf), x, result)
+    result = np.where(x == 0, real(-np.inf), result)
+    return np.where(np.isnan(x) | (x < 0), real(np.nan), result)
+
+
+def sincos(x: Array) -> tuple[Array, Array]:
+    """Sine and cosine of float64 numbers from 0 to 10^5: the angles of position encodings."""
+    magic = 1.5 * 2.0**52
+    n = (x * float.fromhex("0x1.45f306dc9c883p-1") + magic) - magic  # 2 / pi
+    # pi / 2 in three parts, the first two of 33 bits, so that their products with n are exact.
+    r = x - n * float.fromhex("0x1.921fb544p+0")
+    r = (r - n * float.fromhex("0x1.0b4611a6p-34")) - n * float.fromhex("0x1.3198a2e037073p-69")
+    z = r * r
+    sine, cosine = np.zeros_like(x), np.zeros_like(x)
+    for i in range(9, 0, -1):
+        sine = (sine + (-1) ** i / math.factorial(2 * i + 1)) * z
+        cosine = (cosine + (-1) ** i / math.factorial(2 * i)) * z
+    sine, cosine = sine * r + r, cosine + 1.0
+    quarter = n.astype(np.int64) % 4
+    return (
+        np.choose(quarter, [sine, cosine, -sine, -cosine]),
+        np.choose(quarter, [cosine, -sine, -cosine, sine]),
+    )
+
+
+def sigmoid(x: Array) -> Array:
+    """1 / (1 + exp(-x))."""
+    one = x.dtype.type(1)
+    return one / (one + exp(-x))
+
+
+def _canonical(x: Array) -> Array:
+    """Every NaN the positive quiet one without payload."""
+    return np.where(np.isnan(x), x.dtype.type(np.nan), x)
+
+
+# ---- attention ----
+
+
+@quiet
+def attention(
+    plan: Plan,
+    query: Array,
+    key: Array,
+    value: Array,
+    scale: float,
+    mask: Array | None,
+    bias: Array | None,
+    key_lengths: Array | None,
+    out: Array,
+    weights: Array | None,
+) -> None:
+    """Fills `out` (and `weights`): see seq2seq_fast.attention for the shapes."""
+    group = plan.heads // plan.key_heads if plan.key_heads else 1
+    pairs = (*plan.lead, plan.heads, plan.queries, plan.keys)
+    query = np.broadcast_to(query, (*pairs[:-1], plan.width))
+    key = np.broadcast_to(key, (*plan.lead, plan.key_heads, plan.keys, plan.width))
+    value = np.broadcast_to(value, (*plan.lead, plan.key_heads, plan.keys, plan.value_width))
+    mask = None if mask is None else np.broadcast_to(mask, pairs)
+    bias = None if bias is None else np.broadcast_to(bias, pairs)
+    lengths = np.broadcast_to(plan.keys if key_lengths is None else key_lengths, plan.lead)
+    out = out.reshape(*pairs[:-1], plan.value_width) if out.ndim == 2 else out
+    if weights is not None:
+        weights = weights.reshape(pairs)
+
+    row_step = max(1, CACHED // max(1, plan.keys))
+    row_step = min(row_step, max(1, plan.queries))
+    head_step = max(1, CACHED // max(1, plan.keys * row_step))
+    positions = np.arange(plan.keys)
+    for index in np.ndindex(plan.lead):
+        for head in range(0, plan.heads, head_step):
+            heads = slice(head, head + head_step)
+            key_heads = np.arange(plan.heads)[heads] // group
+            key_block, value_block = key[index][key_heads], value[index][key_heads]
+            for row in range(0, plan.queries, row_step):
+                rows = slice(row, row + row_step)
+                visible = np.broadcast_to(positions < lengths[index], (1, 1, plan.keys))
+                if plan.causal_offset is not None:
+                    i = np.arange(plan.queries)[rows, None]
+                    visible = visible & (positions <= i + plan.causal_offset)
+                if mask is not None:
+                    visible = visible & mask[index][heads, rows]
+                out[index][heads, rows], w = _attend(
+                    query[index][heads, rows],
+                    key_block,
+                    value_block,
+                    plan.dtype.type(scale),
+                    visible,
+                    None if bias is None else bias[index][heads, rows],
+                )
+                if weights is not None:
+                    weights[index][heads, rows] = w
+
+
+def _attend(
+    query: Array, key: Array, value: Array, scale: Any, visible: Array, bias: Array | None
+) -> tuple[Array, Array]:
+    """query (heads, rows, D), key (heads, keys, D), value (heads, keys, Dv), visible (.., keys)."""
+    s = ordered_matmul(query, key.swapaxes(-1, -2)) * scale
+    if bias is not None:
+        s = s + bias
+    s = np.where(visible, s, s.dtype.type(-np.inf))
+    visible = s != -np.inf  # a score of -inf excludes its pair, too
+    m = np.max(s, axis=-1, keepdims=True, initial=-np.inf)
+    m = np.where(m == -np.inf, s.dtype.type(0), m)
+    e = np.where(visible, exp(s - m), s.dtype.type(0))
+    total = row_sum(e)
+    # A finite value times a weight of 0 adds nothing; a NaN or infinite one has to be left out.
+    hidden_matter = not np.isfinite(value).all()
+    context = ordered_matmul(e, value, visible if hidden_matter else None)
+    sees_none = total == 0  # the greatest visible score has the weight 1
+    zero = s.dtype.type(0)
+    return (
+        np.where(sees_none, zero, _canonical(context / total)),
+        np.where(sees_none, zero, _canonical(e / total)),
+    )
+
+
+# ---- layers ----
+
+
+@quiet
+def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
+    """x (..., in), weight (in, out), bias (out,) give (..., out)."""
+    rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+    y = ordered_matmul(rows, weight)
+    if bias is not None:
+        y = y + bias
+    return y.reshape(*x.shape[:-1], weight.shape[-1])
+
+
+@quiet
+def layer_norm(x: Array, gamma: Array, beta: Array, eps: float) -> Array:
+    """Ba et al., "Layer Normalization", 2016, over the last axis: x (..., n), gamma, beta (n,)."""
+    n = x.dtype.type(x.shape[-1])
+    centred = x - row_sum(x) / n
+    variance = row_sum(centred * centred) / n
+    return centred / np.sqrt(variance + x.dtype.type(eps)) * gamma + beta
+
+
+@quiet
+def softmax(x: Array) -> tuple[Array, Array]:
+    """Probabilities over the last axis and their logarithms: x (..., n) gives twice (..., n)."""
+    shifted = x - np.max(x, axis=-1, keepdims=True)
+    e = exp(shifted)
+    total = row_sum(e)
+    return e / total, shifted - log(total)
