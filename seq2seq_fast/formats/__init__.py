@@ -1,1 +1,1 @@
-
+"""Readers of published weight files, one module per format; each returns plain named arrays."""
