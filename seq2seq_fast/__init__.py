@@ -1,7 +1,20 @@
 """Encoder-decoder models and fused attention on the CPU, with the same bits everywhere."""
 
 from .attention import attention
+from .fingerprint import fingerprint
+from .load import load
 from .runtime import info, use
+from .transformer import EncoderDecoder
+from .translate import Translation, Translator
 
 __version__ = "0.1.0"
-__all__ = ["attention", "info", "use"]
+__all__ = [
+    "EncoderDecoder",
+    "Translation",
+    "Translator",
+    "attention",
+    "fingerprint",
+    "info",
+    "load",
+    "use",
+]

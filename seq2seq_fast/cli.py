@@ -1,0 +1,206 @@
+"""The command `seq2seq-fast`: translate, info, fingerprint, bench.
+
+Results go to standard output as they are finished, everything else to standard error. What the user
+got wrong, or what is missing, ends in one line and exit code 2; Ctrl-C in 130.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from . import __version__
+from .fingerprint import fingerprint
+from .runtime import info, use
+
+PROGRAM = "seq2seq-fast"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit code."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        with use(threads=options.threads):
+            options.run(options)
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader of our output has left: `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    except (ValueError, TypeError, OSError, ImportError, RuntimeError, MemoryError) as error:
+        message = " ".join(str(error).split())
+        print(f"{PROGRAM}: error: {message}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(PROGRAM, description="Encoder-decoder models on the CPU.")
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run: Any, text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.set_defaults(run=run)
+        sub.add_argument("--threads", type=int, metavar="N", help="at most N threads")
+        return sub
+
+    translate = command(
+        "translate", _translate, "Translate arguments, files or standard input, line by line."
+    )
+    translate.add_argument("text", nargs="*", help="a text; none: read files or standard input")
+    translate.add_argument(
+        "--file", action="append", default=[], type=Path, help="a UTF-8 file, a text per line"
+    )
+    translate.add_argument("--to", default="pt", metavar="LANGUAGE", help="pt (default) or en")
+    translate.add_argument("--model", type=Path, metavar="FOLDER", help="a model of your own")
+    translate.add_argument(
+        "--attention", type=Path, metavar="FILE.png", help="picture of one text's attention"
+    )
+
+    command("info", _info, "Show what this installation is.").add_argument(
+        "--json", action="store_true", help="as JSON"
+    )
+    command("fingerprint", _fingerprint, "One number that is the same on every sound machine.")
+    bench = command("bench", _bench, "Time attention beside every peer that is installed.")
+    bench.add_argument(
+        "--shape", action="append", metavar="B,H,Tq,Tk,D", help="instead of the usual table"
+    )
+    bench.add_argument("--plot", type=Path, metavar="FILE.png", help="the table as a picture")
+    return parser
+
+
+# ---- translate ----
+
+
+def _translate(options: argparse.Namespace) -> None:
+    from .translate import Translator, find_model, source_language
+
+    if options.text and options.file:
+        raise ValueError("give texts or --file, not both")
+    if options.attention and len(options.text) != 1:
+        raise ValueError("--attention shows one text: give it as the only argument")
+    translator = Translator(
+        options.model or find_model(options.to), language=source_language(options.to)
+    )
+    with contextlib.ExitStack() as stack:
+        texts, count = options.text, len(options.text)
+        if not texts:
+            texts, count = _lines(options.file, stack), None
+        with _progress(count) as step:
+            for translation in translator.stream(texts):
+                print(translation.text, flush=True)
+                step()
+    if options.attention:
+        from .plot import heat_map
+
+        heat_map(translation, options.attention)
+
+
+def _lines(files: list[Path], stack: contextlib.ExitStack) -> Iterator[str]:
+    """The lines of the files, or of standard input if there are none, one after the other."""
+    opened: Iterable[tuple[str, IO[str]]]
+    if files:
+        # All are opened first: a name that is wrong is told before any work is done.
+        opened = [(str(f), stack.enter_context(f.open(encoding="utf-8"))) for f in files]
+    else:
+        sys.stdin.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
+        opened = [("standard input", sys.stdin)]
+    return _read(opened)
+
+
+def _read(opened: Iterable[tuple[str, IO[str]]]) -> Iterator[str]:
+    for name, lines in opened:
+        try:
+            for line in lines:
+                yield line.rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{name}: not UTF-8 text ({error.reason})") from None
+
+
+@contextlib.contextmanager
+def _progress(total: int | None) -> Iterator[Any]:
+    """A bar on standard error, if that is a terminal and tqdm is there; yields its step."""
+    bar = None
+    if sys.stderr.isatty() and total != 1:
+        with contextlib.suppress(ImportError):
+            from tqdm import tqdm
+
+            bar = tqdm(total=total, unit=" texts", file=sys.stderr)
+    try:
+        yield bar.update if bar else lambda: None
+    finally:
+        if bar:
+            bar.close()
+
+
+# ---- info, fingerprint, bench ----
+
+
+def _info(options: argparse.Namespace) -> None:
+    found = info()
+    if options.json:
+        print(json.dumps(found, indent=2))
+        return
+    for name, value in found.items():
+        if isinstance(value, dict):
+            value = "; ".join(
+                f"{key} {' '.join(v) if isinstance(v, list) else v}" for key, v in value.items()
+            )
+        print(f"{name:<15} {value}")
+
+
+def _fingerprint(options: argparse.Namespace) -> None:
+    print(fingerprint())
+
+
+def _bench(options: argparse.Namespace) -> None:
+    from . import bench
+
+    threads = options.threads or 1
+    shapes = [_shape(text) for text in options.shape] if options.shape else bench.GRID
+    if options.plot:
+        from .extras import require
+
+        require("matplotlib", "plot")  # before the work, not after it
+    print(*bench.describe(), sep="\n")
+    print(f"float32, threads: {threads}; microseconds, median ± half the range of")
+    print(f"{bench.ROUNDS} rounds; error: largest difference from float64\n")
+    started = False
+
+    def report(shape: bench.Shape, row: dict[str, bench.Cell]) -> None:
+        nonlocal started
+        if not started:
+            print(bench.header(list(row)))
+        started = True
+        print(bench.line(shape, row), flush=True)
+
+    table = bench.measure(shapes, threads, report)
+    if options.plot:
+        from .plot import benchmark
+
+        times = {name: [row[name].seconds for row in table] for name in table[0]}
+        benchmark([", ".join(map(str, shape)) for shape in shapes], times, options.plot)
+
+
+def _shape(text: str) -> Any:
+    from .bench import Shape
+
+    try:
+        shape = Shape(*map(int, text.split(",")))
+    except (ValueError, TypeError):
+        shape = None
+    if shape is None or min(shape) < 1:
+        raise ValueError(f"--shape must be five positive integers B,H,Tq,Tk,D; got {text!r}")
+    return shape
+
+
+if __name__ == "__main__":
+    sys.exit(main())

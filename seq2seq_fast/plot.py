@@ -1,0 +1,63 @@
+"""Pictures: the attention heat map and the benchmark's bars."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from .extras import require
+
+if TYPE_CHECKING:
+    from .translate import Translation
+
+__all__ = ["benchmark", "heat_map"]
+
+INCHES_PER_TOKEN = 0.32
+
+
+def _new_figure(width: float, height: float) -> tuple[Any, Any]:
+    """A figure that needs no screen, and its axes; sizes in inches."""
+    figure = require("matplotlib.figure", "plot").Figure((width, height), layout="constrained")
+    return figure, figure.subplots()
+
+
+def heat_map(translation: Translation, path: str | os.PathLike[str]) -> None:
+    """Save the classic picture of attention: source tokens across, target tokens down.
+
+    Bahdanau et al., "Neural Machine Translation by Jointly Learning to Align and Translate", 2015,
+    figure 3. The format follows the file's ending (.png, .svg, .pdf).
+    """
+    source = [token.replace("\u2581", " ").strip() or "\u2423" for token in translation.source_tokens]
+    target = [token.replace("\u2581", " ").strip() or "\u2423" for token in translation.tokens]
+    figure, axes = _new_figure(
+        2.5 + INCHES_PER_TOKEN * len(source), 1.5 + INCHES_PER_TOKEN * len(target)
+    )
+    if translation.attention.size:
+        image = axes.imshow(translation.attention, cmap="Blues", vmin=0, vmax=1, aspect="equal")
+        figure.colorbar(image, ax=axes, label="attention", shrink=0.8)
+    axes.set_xticks(range(len(source)), source, rotation=60, ha="left", rotation_mode="anchor")
+    axes.set_yticks(range(len(target)), target)
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0)
+    axes.set_xlabel("source")
+    axes.set_ylabel("translation")
+    figure.savefig(path, dpi=150)
+
+
+def benchmark(
+    shapes: Sequence[str], times: Mapping[str, Sequence[float | None]], path: str | os.PathLike[str]
+) -> None:
+    """Save bars of times in seconds: for each shape one bar per contestant, logarithmic."""
+    figure, axes = _new_figure(11, 1.5 + 0.22 * len(shapes) * len(times))
+    height = 0.8 / len(times)
+    for i, (name, seconds) in enumerate(times.items()):
+        at = [row + i * height for row in range(len(shapes))]
+        axes.barh(at, [1e6 * (s or 0) for s in seconds], height, label=name)
+    axes.set_yticks([row + 0.4 - height / 2 for row in range(len(shapes))], shapes)
+    axes.invert_yaxis()
+    axes.set_xscale("log")
+    axes.set_xlabel("microseconds (median), less is better")
+    axes.set_ylabel("B, H, Tq, Tk, D")
+    axes.legend()
+    figure.savefig(path, dpi=150)

