@@ -17,13 +17,13 @@ static double T(softmax)(void *row_, ptrdiff_t block_stride, int64_t visible, in
         const int n = visible - start < S2S_BLOCK ? (int)(visible - start) : S2S_BLOCK;
         for (int j = 0; j < n; j++)
             s[j] = s[j] * scale;
-        if (bias_step)
+        if (bias && bias_step)
             for (int j = 0; j < n; j++)
                 s[j] = s[j] + bias[start + j];
         else if (bias)
             for (int j = 0; j < n; j++)
                 s[j] = s[j] + *bias;
-        if (mask_step)
+        if (mask && mask_step)
             for (int j = 0; j < n; j++)
                 s[j] = mask[start + j] ? s[j] : -INFINITY;
         else if (mask && !*mask)
