@@ -19,7 +19,7 @@
 enum {
     GROUP = 4,            /* key panels packed at a time: they stay in the first-level cache */
     MOST_ROWS = 96,       /* more rows would not make packing any cheaper */
-    SCORES_SIZE = 393216, /* bytes of scores to aim for: a part of the second-level cache */
+    SCORES_SIZE = 700000, /* bytes of scores to aim for: a part of the second-level cache */
     SMALL_WORK = 131072,  /* multiply-adds that are done before another thread wakes up */
 };
 

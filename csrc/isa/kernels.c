@@ -30,6 +30,7 @@
 #define ROWS F32_ROWS
 #define FEW_ROWS F32_FEW_ROWS
 #define FEW_COLS F32_FEW_COLS
+#define GROUP_VECS F32_GROUP_VECS
 #define EXP_LEAST -87.0f
 #define EXP_LOG2E 0x1.715476p+0f
 #define EXP_MAGIC 0x1.8000fep+23f
@@ -47,6 +48,7 @@
 #undef ROWS
 #undef FEW_ROWS
 #undef FEW_COLS
+#undef GROUP_VECS
 #undef EXP_LEAST
 #undef EXP_LOG2E
 #undef EXP_MAGIC
@@ -60,6 +62,7 @@
 #define ROWS F64_ROWS
 #define FEW_ROWS F64_FEW_ROWS
 #define FEW_COLS F64_FEW_COLS
+#define GROUP_VECS F64_GROUP_VECS
 #define EXP_LEAST -708.0
 #define EXP_LOG2E 0x1.71547652b82fep+0
 #define EXP_MAGIC 0x1.80000000003ffp+52

@@ -61,23 +61,16 @@ static inline T(vec) T(low_bits_to_exponent)(T(vec) a)
 }
 #undef EACH_REG
 
-/* Fold of the row sum: lanes 0..7 += 8..15, 0..3 += 4..7, 0..1 += 2..3, 0 += 1. */
-static inline REAL T(fold_add)(T(vec) a)
-{
-    REAL lane[S2S_LANES];
-    T(store)(lane, a);
-    for (int half = S2S_LANES / 2; half; half /= 2)
-        for (int i = 0; i < half; i++)
-            lane[i] = lane[i] + lane[i + half];
-    return lane[0];
-}
-
-static inline REAL T(fold_max)(T(vec) a)
-{
-    REAL lane[S2S_LANES];
-    T(store)(lane, a);
-    for (int half = S2S_LANES / 2; half; half /= 2)
-        for (int i = 0; i < half; i++)
-            lane[i] = lane[i] > lane[i + half] ? lane[i] : lane[i + half];
-    return lane[0];
-}
+/* Folds: lanes 0..7 += 8..15, 0..3 += 4..7, 0..1 += 2..3, 0 += 1, and the like for max. First
+ * whole registers, then the halves of the last one. */
+#define FOLD(op)                                                                                   \
+    static inline REAL T(fold_##op)(T(vec) a)                                                      \
+    {                                                                                              \
+        for (int half = T(regs) / 2; half; half /= 2)                                              \
+            for (int i = 0; i < half; i++)                                                         \
+                a.r[i] = T(r_##op)(a.r[i], a.r[i + half]);                                         \
+        return T(r_fold_##op)(a.r[0]);                                                             \
+    }
+FOLD(add)
+FOLD(max)
+#undef FOLD

@@ -9,9 +9,11 @@ static double T(softmax)(void *row_, ptrdiff_t block_stride, int64_t visible, in
     const REAL *bias = bias_;
     const REAL scale = (REAL)scale_;
     const T(vec) hidden = T(set1)(-INFINITY), mark = T(set1)((REAL)-0.0);
+    enum { STEP = GROUP_VECS * S2S_LANES }; /* a divisor of S2S_BLOCK */
 
     /* 1. Scores, and their greatest. max passes over NaN here: NaN weights say it later. */
-    T(vec) greatest = hidden;
+    T(group) greatest;
+    EACH_VEC greatest.v[i] = hidden;
     for (int64_t start = 0; start < visible; start += S2S_BLOCK) {
         REAL *s = row + start / S2S_BLOCK * block_stride;
         const int n = visible - start < S2S_BLOCK ? (int)(visible - start) : S2S_BLOCK;
@@ -29,12 +31,17 @@ static double T(softmax)(void *row_, ptrdiff_t block_stride, int64_t visible, in
         else if (mask && !*mask)
             for (int j = 0; j < n; j++)
                 s[j] = -INFINITY;
-        for (int j = n; j % S2S_LANES; j++)
-            s[j] = -INFINITY;
-        for (int j = 0; j < n; j += S2S_LANES)
-            greatest = T(max)(T(load)(s + j), greatest);
+        int past = n;
+        for (; past % S2S_LANES; past++)
+            s[past] = -INFINITY;
+        for (; past % STEP; past += S2S_LANES)
+            T(store)(s + past, hidden);
+        for (int j = 0; j < n; j += STEP)
+            EACH_VEC greatest.v[i] = T(max)(T(load)(s + j + i * S2S_LANES), greatest.v[i]);
     }
-    REAL m = T(fold_max)(greatest);
+    for (int i = 1; i < GROUP_VECS; i++)
+        greatest.v[0] = T(max)(greatest.v[0], greatest.v[i]);
+    REAL m = T(fold_max)(greatest.v[0]);
     if (m == -INFINITY)
         m = 0; /* nothing visible, or only NaN: -inf - -inf would hide which */
     const T(vec) most = T(set1)(m);
@@ -46,11 +53,16 @@ static double T(softmax)(void *row_, ptrdiff_t block_stride, int64_t visible, in
         const int n = width - start < S2S_BLOCK ? (int)(width - start) : S2S_BLOCK;
         T(vec) lanes = T(set1)(0);
         int j = 0;
-        for (; j < n && start + j < visible; j += S2S_LANES) {
-            const T(vec) score = T(load)(s + j);
-            const T(vec) weight = T(exp_to_one)(T(sub)(score, most));
-            lanes = T(add)(lanes, T(if_equal)(score, hidden, mark, weight));
-            T(store)(s + j, T(if_equal)(score, hidden, mark, weight));
+        for (; j < n && start + j < visible; j += STEP) {
+            T(group) weights;
+            EACH_VEC weights.v[i] = T(sub)(T(load)(s + j + i * S2S_LANES), most);
+            T(exp_to_one)(&weights);
+            EACH_VEC {
+                REAL *const at = s + j + i * S2S_LANES;
+                const T(vec) weight = T(if_equal)(T(load)(at), hidden, mark, weights.v[i]);
+                lanes = T(add)(lanes, weight); /* past the last key: -0 */
+                T(store)(at, weight);
+            }
         }
         for (; j < n; j += S2S_LANES)
             T(store)(s + j, mark);

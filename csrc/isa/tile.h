@@ -58,12 +58,12 @@ static void T(tile)(int rows, int cols, const void *a_, const void *b_, ptrdiff_
     REAL *c = c_;
 #define TILE(R, C)                                                                                 \
     case R:                                                                                        \
-        T(tile_of)(R, C, a + r * S2S_LDA, b, b_stride, b_panel, depth, c + r * c_stride, c_stride, \
-                   add);                                                                           \
+        T(tile_of)(R, C, a, b + g * b_panel, b_stride, b_panel, depth, c + g * S2S_LANES,          \
+                   c_stride, add);                                                                 \
         break;
-    int r = 0;
+    int g = 0;
     if (rows <= FEW_ROWS)
-        for (; cols >= FEW_COLS; cols -= FEW_COLS) {
+        for (; g + FEW_COLS <= cols; g += FEW_COLS)
             switch (rows) {
                 TILE(1, FEW_COLS)
 #if FEW_ROWS >= 2
@@ -74,12 +74,10 @@ static void T(tile)(int rows, int cols, const void *a_, const void *b_, ptrdiff_
                 TILE(4, FEW_COLS)
 #endif
             }
-            b += FEW_COLS * b_panel;
-            c += FEW_COLS * S2S_LANES;
-        }
-    for (; cols > 0; cols--) {
-        for (r = 0; r < rows; r += ROWS)
-            switch (rows - r) {
+    /* Rows outside: their part of `a` stays in the first-level cache for all panels. */
+    for (const int first = g; rows > 0; rows -= ROWS, a += ROWS * S2S_LDA, c += ROWS * c_stride)
+        for (g = first; g < cols; g++)
+            switch (rows) {
                 TILE(1, 1)
 #if ROWS > 2
                 TILE(2, 1)
@@ -112,11 +110,8 @@ static void T(tile)(int rows, int cols, const void *a_, const void *b_, ptrdiff_
                 TILE(23, 1)
 #endif
             default:
-                T(tile_of)(ROWS, 1, a + r * S2S_LDA, b, b_stride, b_panel, depth,
-                           c + r * c_stride, c_stride, add);
+                T(tile_of)(ROWS, 1, a, b + g * b_panel, b_stride, b_panel, depth,
+                           c + g * S2S_LANES, c_stride, add);
             }
-        b += b_panel;
-        c += S2S_LANES;
-    }
 #undef TILE
 }

@@ -1,5 +1,5 @@
 /* 256-bit registers: eight floats or four doubles. Fused multiply-add is not used: see math.h. */
-#include <immintrin.h>
+#include "fold_x86.h"
 
 typedef __m256 f32_reg;
 typedef __m256d f64_reg;
@@ -57,11 +57,18 @@ static inline void f64_r_transpose(__m256d *r)
     r[3] = _mm256_permute2f128_pd(b, d, 0x31);
 }
 
+static inline float f32_r_fold_add(__m256 a) { return f32_fold_256_add(a); }
+static inline float f32_r_fold_max(__m256 a) { return f32_fold_256_max(a); }
+static inline double f64_r_fold_add(__m256d a) { return f64_fold_256_add(a); }
+static inline double f64_r_fold_max(__m256d a) { return f64_fold_256_max(a); }
+
 #define F32_WIDTH 8
 #define F32_ROWS 6
 #define F32_FEW_ROWS 1
 #define F32_FEW_COLS 4
+#define F32_GROUP_VECS 1
 #define F64_WIDTH 4
 #define F64_ROWS 2
 #define F64_FEW_ROWS 1
 #define F64_FEW_COLS 2
+#define F64_GROUP_VECS 1

@@ -1,5 +1,5 @@
 /* 512-bit registers: sixteen floats or eight doubles. Fused multiply-add is not used: see math.h. */
-#include <immintrin.h>
+#include "fold_x86.h"
 
 typedef __m512 f32_reg;
 typedef __m512d f64_reg;
@@ -30,8 +30,8 @@ typedef __m512d f64_reg;
 AVX512_TYPE(f32, float, ps, __mmask16, _mm512_slli_epi32(_mm512_castps_si512(a), 23))
 AVX512_TYPE(f64, double, pd, __mmask8, _mm512_slli_epi64(_mm512_castpd_si512(a), 52))
 
-/* Swap the 128-bit quarters of eight or sixteen registers: the last two steps of both transposes.
- * In: t[4 * i + j] holds in quarter q the column 4q + j of the rows 4i..4i+3 (float32). */
+/* A 16 x 16 block: pairs, then fours (four[4h + j] holds in quarter q the column 4q + j of the rows
+ * 4h..4h+3), then the 128-bit quarters trade places. */
 static inline void f32_r_transpose(__m512 *r)
 {
     __m512 pair[16], four[16];
@@ -75,11 +75,28 @@ static inline void f64_r_transpose(__m512d *r)
     }
 }
 
+/* Folds of one register: its halves, their halves, and so on. */
+#define FOLD_512(op)                                                                               \
+    static inline float f32_r_fold_##op(__m512 a)                                                  \
+    {                                                                                              \
+        return f32_fold_256_##op(                                                                  \
+            _mm256_##op##_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1)));            \
+    }                                                                                              \
+    static inline double f64_r_fold_##op(__m512d a)                                                \
+    {                                                                                              \
+        return f64_fold_256_##op(                                                                  \
+            _mm256_##op##_pd(_mm512_castpd512_pd256(a), _mm512_extractf64x4_pd(a, 1)));            \
+    }
+FOLD_512(add)
+FOLD_512(max)
+
 #define F32_WIDTH 16
 #define F32_ROWS 24
 #define F32_FEW_ROWS 4
 #define F32_FEW_COLS 4
+#define F32_GROUP_VECS 4
 #define F64_WIDTH 8
 #define F64_ROWS 12
 #define F64_FEW_ROWS 2
 #define F64_FEW_COLS 4
+#define F64_GROUP_VECS 2

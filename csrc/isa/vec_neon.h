@@ -49,11 +49,27 @@ static inline void f32_r_transpose(float32x4_t *r)
     r[3] = vreinterpretq_f32_f64(vtrn2q_f64(b, d));
 }
 
+/* Folds of one register: its halves, then lane 0 with lane 1. */
+#define NEON_FOLD(op, f)                                                                           \
+    static inline float f32_r_fold_##op(float32x4_t a)                                             \
+    {                                                                                              \
+        const float32x2_t half = f##_f32(vget_low_f32(a), vget_high_f32(a));                       \
+        return vget_lane_f32(f##_f32(half, vrev64_f32(half)), 0);                                  \
+    }                                                                                              \
+    static inline double f64_r_fold_##op(float64x2_t a)                                            \
+    {                                                                                              \
+        return vget_lane_f64(f##_f64(vget_low_f64(a), vget_high_f64(a)), 0);                       \
+    }
+NEON_FOLD(add, vadd)
+NEON_FOLD(max, vmaxnm)
+
 #define F32_WIDTH 4
 #define F32_ROWS 6
 #define F32_FEW_ROWS 1
 #define F32_FEW_COLS 4
+#define F32_GROUP_VECS 1
 #define F64_WIDTH 2
 #define F64_ROWS 2
 #define F64_FEW_ROWS 1
 #define F64_FEW_COLS 2
+#define F64_GROUP_VECS 1
