@@ -1,0 +1,192 @@
+"""The model against the textbook's equations in float64, and its independence of the batch."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import tiny_marian
+from conftest import assert_same_bits
+from tiny_marian import HEADS, WIDTH
+
+from seq2seq_fast import load, use
+from seq2seq_fast.formats import marian
+from seq2seq_fast.layers import sinusoids
+
+EOS = 0
+SOURCES = [[5, 3, 9, EOS], [7, EOS], [2, 2, 11, 19, 4, 8, EOS], [6, EOS]]
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "model.tiny.bin"
+    path.write_bytes(tiny_marian.model_file())
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(file):
+    return load(file)
+
+
+class Textbook:
+    """The same model in float64, one sentence at a time, written from FORMATS' equations alone."""
+
+    def __init__(self, tensors):
+        self.t = {name: array.astype(np.float64) for name, array in tensors.items()}
+
+    def embed(self, token, position):
+        half = WIDTH // 2
+        angles = [position * math.exp(-i * math.log(1e4) / (half - 1)) for i in range(half)]
+        wave = np.array([math.sin(a) for a in angles] + [math.cos(a) for a in angles])
+        return wave if token is None else math.sqrt(WIDTH) * self.t["Wemb"][token] + wave
+
+    def norm(self, x, name):
+        x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6)
+        return x * self.t[f"{name}_ln_scale"][0] + self.t[f"{name}_ln_bias"][0]
+
+    def feed_forward(self, x, name):
+        hidden = np.maximum(x @ self.t[f"{name}_W1"] + self.t[f"{name}_b1"], 0)
+        return self.norm(x + hidden @ self.t[f"{name}_W2"] + self.t[f"{name}_b2"], f"{name}_ffn")
+
+    def attend(self, x, memory, name):
+        q, k, v = (
+            source @ self.t[f"{name}_W{part}"] + self.t[f"{name}_b{part}"]
+            for source, part in ((x, "q"), (memory, "k"), (memory, "v"))
+        )
+        contexts, every = [], []
+        for head in np.split(np.arange(WIDTH), HEADS):
+            scores = q[:, head] @ k[:, head].T / math.sqrt(WIDTH // HEADS)
+            weights = np.exp(scores - scores.max(1, keepdims=True))
+            weights /= weights.sum(1, keepdims=True)
+            every.append(weights)
+            contexts.append(weights @ v[:, head])
+        out = np.concatenate(contexts, 1) @ self.t[f"{name}_Wo"] + self.t[f"{name}_bo"]
+        return self.norm(x + out, f"{name}_Wo"), np.mean(every, axis=0)
+
+    def encode(self, ids):
+        x = np.array([self.embed(token, p) for p, token in enumerate(ids)])
+        for i in range(1, 1 + tiny_marian.ENCODERS):
+            x, _ = self.attend(x, x, f"encoder_l{i}_self")
+            x = self.feed_forward(x, f"encoder_l{i}_ffn")
+        return x
+
+    def decode(self, ids, memory):
+        """Logits and attention after each of the given target tokens (None first)."""
+        cells = [np.zeros(WIDTH)] * tiny_marian.DECODERS
+        for position, token in enumerate(ids):
+            x = self.embed(token, position)
+            for i in range(1, 1 + tiny_marian.DECODERS):
+                name = f"decoder_l{i}_rnn"
+                forget = 1 / (1 + np.exp(-(x @ self.t[f"{name}_Wf"] + self.t[f"{name}_bf"][0])))
+                candidate = x @ self.t[f"{name}_W"]
+                cells[i - 1] = forget * cells[i - 1] + (1 - forget) * candidate
+                x = self.norm(x + np.maximum(cells[i - 1], 0), f"{name}_ffn")
+                y, attention = self.attend(x[None], memory, f"decoder_l{i}_context")
+                x = self.feed_forward(y, f"decoder_l{i}_ffn")[0]
+            yield x @ self.t["Wemb"].T + self.t["decoder_ff_logit_out_b"][0], attention[0]
+
+
+def test_equals_the_equations(backend, file, model):
+    textbook = Textbook(marian.read(file).tensors)
+    targets = [4, 17, 3]
+    state = model.start(model.encode(SOURCES))
+    expected = [textbook.decode([None, *targets], textbook.encode(ids)) for ids in SOURCES]
+    for before in [None, *targets]:
+        given = None if before is None else [before] * len(SOURCES)
+        logits, state, attention = model.step(given, state)
+        for row, (ids, steps) in enumerate(zip(SOURCES, expected, strict=True)):
+            want_logits, want_attention = next(steps)
+            assert np.abs(logits[row] - want_logits).max() < 2e-5
+            mean = attention[row].mean(axis=0)
+            assert np.abs(mean[: len(ids)] - want_attention).max() < 2e-6
+            assert not mean[len(ids) :].any()
+
+
+def test_greedy_takes_the_likeliest_token(file, model):
+    textbook = Textbook(marian.read(file).tensors)
+    for ids in SOURCES:
+        found = model.generate([ids], max_length=6)[0]
+        memory, score = textbook.encode(ids), 0.0
+        chosen = [*found.tokens, EOS] if len(found.tokens) < 6 else found.tokens
+        steps = textbook.decode([None, *found.tokens], memory)
+        for token, (logits, _) in zip(chosen, steps, strict=False):
+            logits[model.unk] = -np.inf
+            assert token == logits.argmax()
+            score += logits[token] - np.log(np.exp(logits - logits.max()).sum()) - logits.max()
+        assert found.score == pytest.approx(score, abs=1e-4)
+        assert found.attention.shape == (len(found.tokens), len(ids))
+        assert np.abs(found.attention.sum(axis=1) - 1).max() < 1e-6
+
+
+def test_neighbours_change_nothing(backend, model):
+    with use(backend="numpy"):
+        alone = [model.generate([ids])[0] for ids in SOURCES]
+    for order in ([0, 1, 2, 3], [3, 2, 0, 1], [1, 1, 2]):
+        together = model.generate([SOURCES[i] for i in order])
+        for i, found in zip(order, together, strict=True):
+            assert found.tokens == alone[i].tokens
+            assert found.score == alone[i].score
+            assert_same_bits(found.attention, alone[i].attention)
+
+
+def test_steps_by_hand_equal_generate_and_may_branch(model):
+    found = model.generate([SOURCES[2]], max_length=5)[0]
+    first = model.start(model.encode([SOURCES[2]]))
+    state, before, tokens = first, None, []
+    for _ in range(len(found.tokens)):
+        logits, state, _ = model.step(before, state)
+        logits[:, model.unk] = -np.inf
+        tokens.append(int(logits.argmax()))
+        model.step([9], state)  # a branch, which leaves the state as it is
+        before = tokens[-1:]
+    assert tokens == found.tokens
+    assert first.position == 0
+
+
+def test_the_length_is_capped_per_sentence(model):
+    for ids, found in zip(SOURCES, model.generate(SOURCES), strict=True):
+        assert len(found.tokens) <= 10 + 2.5 * len(ids)
+    assert all(len(found.tokens) <= 2 for found in model.generate(SOURCES, max_length=2))
+
+
+def test_unknown_is_never_generated(file):
+    tensors = tiny_marian.random_tensors()
+    tensors["decoder_ff_logit_out_b"][0, 1] = 1000
+    path = file.with_name("model.unknown.bin")
+    path.write_bytes(tiny_marian.model_file(tensors))
+    assert all(1 not in found.tokens for found in load(path).generate(SOURCES))
+
+
+@pytest.mark.parametrize(
+    ("ids", "error", "message"),
+    [
+        ([], ValueError, "at least one sequence"),
+        ([[3, 0], []], ValueError, "sequence 1 is empty"),
+        ([[20]], ValueError, "ids must be from 0 to 19; got 20 to 20"),
+        ([[-1, 0]], ValueError, "ids must be from 0 to 19; got -1 to 0"),
+        ([[0.5]], TypeError, "ids must be integers; got float64"),
+    ],
+)
+def test_bad_ids(model, ids, error, message):
+    with pytest.raises(error, match=message):
+        model.encode(ids)
+    with pytest.raises(error, match=message):
+        model.generate(ids)
+
+
+def test_bad_steps(model):
+    state = model.start(model.encode(SOURCES))
+    with pytest.raises(ValueError, match=r"one token per sequence, \(4,\); got shape \(2,\)"):
+        model.step([1, 2], state)
+    with pytest.raises(ValueError, match="max_length must be at least 1; got 0"):
+        model.generate(SOURCES, max_length=0)
+
+
+def test_sinusoids_are_exact_to_float32():
+    table = sinusoids(512, 256)
+    positions, i = np.arange(512)[:, None], np.arange(128)
+    angles = positions * np.exp(-i * (np.log(1e4) / 127))
+    want = np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
+    assert np.abs(table - want).max() < 1e-7
