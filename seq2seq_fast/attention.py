@@ -154,9 +154,7 @@ def attention(
             query, key, value, scale, mask, bias, lengths, target, weights,
         )  # fmt: skip
     else:
-        reference.attention(
-            plan, query, key, value, scale, mask, bias, lengths, target, weights
-        )
+        reference.attention(plan, query, key, value, scale, mask, bias, lengths, target, weights)
     if out is not None and target is not out:
         out[...] = target
     result = target if out is None else out
@@ -294,7 +292,7 @@ def _checked_lengths(key_lengths: ArrayLike, plan: Plan) -> Array:
         raise ValueError(
             f"key_lengths must broadcast to the leading axes {plan.lead}; got shape {given.shape}"
         )
-    if given.size and not (0 <= given.min() and given.max() <= plan.keys):
+    if given.size and (given.min() < 0 or given.max() > plan.keys):
         raise ValueError(
             f"key_lengths must be from 0 to the number of keys, {plan.keys};"
             f" got {given.min()} to {given.max()}"

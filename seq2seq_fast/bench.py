@@ -1,11 +1,13 @@
 """Side-by-side timing of attention: this package's backends and every peer that is installed.
 
 All contestants compute the same problem in one process, in turn, round by round, so that whatever
-slows the machine slows all of them. Each is compared with a float64 computation written differently.
+slows the machine slows all of them. Each is compared with float64, computed
+differently.
 """
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import platform
@@ -138,6 +140,9 @@ def _ours(backend: str) -> Callable[[Array, Array, Array, int], Compute | None]:
 
 def _blas(q: Array, k: Array, v: Array, threads: int) -> Compute:
     scale = np.float32(q.shape[-1] ** -0.5)
+    if importlib.util.find_spec("threadpoolctl") is not None:
+        # For the rest of the process: nothing else here uses BLAS.
+        importlib.import_module("threadpoolctl").threadpool_limits(threads)
 
     def compute() -> Any:
         weights = q @ k.swapaxes(-1, -2) * scale
@@ -150,8 +155,7 @@ def _blas(q: Array, k: Array, v: Array, threads: int) -> Compute:
 def _torch(q: Array, k: Array, v: Array, threads: int) -> Compute | None:
     if importlib.util.find_spec("torch") is None:
         return None
-    import torch
-
+    torch = importlib.import_module("torch")
     torch.set_num_threads(threads)
     tensors = [torch.from_numpy(array) for array in (q, k, v)]
     return lambda: torch.nn.functional.scaled_dot_product_attention(*tensors)
@@ -160,9 +164,8 @@ def _torch(q: Array, k: Array, v: Array, threads: int) -> Compute | None:
 def _onnxruntime(q: Array, k: Array, v: Array, threads: int) -> Compute | None:
     if any(importlib.util.find_spec(name) is None for name in ("onnx", "onnxruntime")):
         return None
-    import onnx
-    import onnxruntime
-
+    onnx = importlib.import_module("onnx")
+    onnxruntime = importlib.import_module("onnxruntime")
     heads, width = q.shape[1], q.shape[3]
     inputs = {
         name: np.ascontiguousarray(array.swapaxes(1, 2).reshape(len(array), -1, heads * width))
@@ -206,18 +209,21 @@ _CONTESTANTS: dict[str, Callable[[Array, Array, Array, int], Compute | None]] = 
 
 
 def describe() -> list[str]:
-    """The machine and the versions, one per line."""
+    """The machine, the versions, and what was not held to the given threads: a line each."""
     found = runtime.info()
     versions = [f"seq2seq_fast {found['version']} ({found['isas']['active'] or 'no kernel'})"]
     versions += [f"NumPy {found['numpy']}"]
     for name in ("torch", "onnxruntime"):
         if importlib.util.find_spec(name) is not None:
             versions.append(f"{name} {importlib.import_module(name).__version__}")
-    return [
+    lines = [
         f"{_processor()}, {os.cpu_count()} processors, {platform.system()}, "
         f"Python {platform.python_version()}",
         ", ".join(versions),
     ]
+    if importlib.util.find_spec("threadpoolctl") is None:
+        lines.append("BLAS takes the threads it likes: threadpoolctl is not installed")
+    return lines
 
 
 def _processor() -> str:

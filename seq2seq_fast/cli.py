@@ -91,10 +91,8 @@ def _translate(options: argparse.Namespace) -> None:
         options.model or find_model(options.to), language=source_language(options.to)
     )
     with contextlib.ExitStack() as stack:
-        texts, count = options.text, len(options.text)
-        if not texts:
-            texts, count = _lines(options.file, stack), None
-        with _progress(count) as step:
+        texts = options.text or _lines(options.file, stack)
+        with _progress(len(options.text) or None) as step:
             for translation in translator.stream(texts):
                 print(translation.text, flush=True)
                 step()

@@ -1,4 +1,4 @@
-"""Optional libraries: imported when first needed, and named with their extra when they are missing."""
+"""Optional libraries: imported when first needed, named with their extra when missing."""
 
 from __future__ import annotations
 

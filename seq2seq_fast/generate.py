@@ -41,8 +41,8 @@ def greedy(
     tokens: list[list[int]] = [[] for _ in ids]
     scores = [0.0] * len(ids)
     attention: list[list[Array]] = [[] for _ in ids]
-    running = np.arange(len(ids))  # the rows of `state`: which sequence each is
-    before = None
+    running: Array = np.arange(len(ids))  # the rows of `state`: which sequence each is
+    before: Array | None = None
     while len(running):
         logits, state, weights = model.step(before, state)
         logits[:, model.unk] = -np.inf
@@ -50,7 +50,7 @@ def greedy(
         _, log_probabilities = reference.softmax(logits)
         mean = _mean_over_heads(weights)
         goes_on = np.zeros(len(running), bool)
-        for row, sequence in enumerate(running):
+        for row, sequence in enumerate(running.tolist()):
             token = int(chosen[row])
             scores[sequence] += float(log_probabilities[row, token])
             if token == model.eos:

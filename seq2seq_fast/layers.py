@@ -113,7 +113,7 @@ class MultiHeadAttention:
         return x.reshape(batch, time, self.heads, width // self.heads).transpose(0, 2, 1, 3)
 
     def keys_values(self, memory: Array) -> tuple[Array, Array]:
-        """What a sequence offers to be attended to: (batch, heads, time, features / heads) twice."""
+        """Keys and values of a memory, each (batch, heads, time, features / heads)."""
         both = self.key_value(memory)
         width = both.shape[-1] // 2
         return self._split(both[..., :width]), self._split(both[..., width:])
@@ -123,7 +123,7 @@ class MultiHeadAttention:
     ) -> tuple[Array, Array | None]:
         """x (batch, time, features) over keys and values as of keys_values(), the first `lengths`
         (batch,) of them: (batch, time, features) and weights (batch, heads, time, keys)."""
-        merged = np.empty(x.shape[:2] + (values.shape[1] * values.shape[3],), x.dtype)
+        merged = np.empty((*x.shape[:2], values.shape[1] * values.shape[3]), x.dtype)
         result = attention(
             self._split(self.query(x)),
             keys,

@@ -132,7 +132,8 @@ class _MarianBuilder:
         return SSRU(Linear.side_by_side(candidate, forget))
 
     def norm(self, name: str) -> LayerNorm:
-        gamma, beta = (self.tensor(f"{name}_ln_{part}", 1, self.width)[0] for part in ("scale", "bias"))
+        gamma = self.tensor(f"{name}_ln_scale", 1, self.width)[0]
+        beta = self.tensor(f"{name}_ln_bias", 1, self.width)[0]
         return LayerNorm(gamma, beta, LAYER_NORM_EPS)
 
     def tensor(self, name: str, rows: int | None, columns: int | None) -> Array:

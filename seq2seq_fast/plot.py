@@ -28,8 +28,7 @@ def heat_map(translation: Translation, path: str | os.PathLike[str]) -> None:
     Bahdanau et al., "Neural Machine Translation by Jointly Learning to Align and Translate", 2015,
     figure 3. The format follows the file's ending (.png, .svg, .pdf).
     """
-    source = [token.replace("\u2581", " ").strip() or "\u2423" for token in translation.source_tokens]
-    target = [token.replace("\u2581", " ").strip() or "\u2423" for token in translation.tokens]
+    source, target = _labels(translation.source_tokens), _labels(translation.tokens)
     figure, axes = _new_figure(
         2.5 + INCHES_PER_TOKEN * len(source), 1.5 + INCHES_PER_TOKEN * len(target)
     )
@@ -43,6 +42,11 @@ def heat_map(translation: Translation, path: str | os.PathLike[str]) -> None:
     axes.set_xlabel("source")
     axes.set_ylabel("translation")
     figure.savefig(path, dpi=150)
+
+
+def _labels(tokens: Sequence[str]) -> list[str]:
+    """Tokens without SentencePiece's mark of a space; a lone space stays visible."""
+    return [token.replace("\u2581", " ").strip() or "\u2423" for token in tokens]
 
 
 def benchmark(

@@ -57,8 +57,7 @@ def ordered_matmul(a: Array, b: Array, taking_part: Array | None = None) -> Arra
     a (..., rows, depth), b (..., depth, cols) give (..., rows, cols); leading axes broadcast.
     Where `taking_part` (..., rows, depth) is False the term is left out: it may be NaN.
     """
-    rows, depth = a.shape[-2:]
-    cols = b.shape[-1]
+    rows, cols = a.shape[-2], b.shape[-1]
     if rows > cols:  # the longer axis innermost; x * y is y * x
         b, a = a.swapaxes(-1, -2), b.swapaxes(-1, -2)
         swapped = None if taking_part is None else taking_part.swapaxes(-1, -2)

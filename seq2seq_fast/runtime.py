@@ -30,13 +30,14 @@ class Active(NamedTuple):
     threads: int
 
 
-def _choose(backend: str | None, isa: str | None, threads: int | None, base: Active | None) -> Active:
+def _choose(
+    backend: str | None, isa: str | None, threads: int | None, base: Active | None
+) -> Active:
     """Checks a request, whatever is None filled in from `base` or the machine."""
     if backend is not None and backend not in BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(BACKENDS)}; got {backend!r}")
-    if threads is not None and (
-        isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= MOST_THREADS
-    ):
+    whole = isinstance(threads, int) and not isinstance(threads, bool)
+    if threads is not None and not (whole and 1 <= threads <= MOST_THREADS):
         raise ValueError(f"threads must be an integer from 1 to {MOST_THREADS}; got {threads!r}")
     if isa is not None and isa not in native.ALL_ISAS:
         raise ValueError(f"isa must be one of {', '.join(native.ALL_ISAS)}; got {isa!r}")

@@ -54,9 +54,7 @@ class DecoderLayer:
         """x, cell (batch, features) -> output, new cell, attention (batch, heads, keys)."""
         hidden, cell = self.recurrent(x, cell)
         x = self.recurrent_norm(x + hidden)
-        context, weights = self.attention(
-            x[:, None, :], keys, values, lengths, return_weights=True
-        )
+        context, weights = self.attention(x[:, None, :], keys, values, lengths, return_weights=True)
         assert weights is not None
         x = self.attention_norm(x + context[:, 0])
         return self.feed_forward_norm(x + self.feed_forward(x)), cell, weights[:, :, 0]
@@ -197,8 +195,6 @@ class EncoderDecoder:
         size = self.embedding.table.shape[0]
         if not np.issubdtype(ids.dtype, np.integer):
             raise TypeError(f"{name} must be integers; got {ids.dtype}")
-        if ids.size and not (0 <= ids.min() and ids.max() < size):
-            raise ValueError(
-                f"{name} must be from 0 to {size - 1}; got {ids.min()} to {ids.max()}"
-            )
+        if ids.size and (ids.min() < 0 or ids.max() >= size):
+            raise ValueError(f"{name} must be from 0 to {size - 1}; got {ids.min()} to {ids.max()}")
         return ids

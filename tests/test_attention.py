@@ -260,9 +260,7 @@ def test_causal(backend, dtype, rng):
         i, j = np.ogrid[:queries, :keys]
         for name, mask in (("top_left", j <= i), ("bottom_right", j <= i + keys - queries)):
             got = check_against_contract(q, k, v, causal=name)
-            for g, w in zip(
-                got, attention(q, k, v, mask=mask, return_weights=True), strict=True
-            ):
+            for g, w in zip(got, attention(q, k, v, mask=mask, return_weights=True), strict=True):
                 assert_same_bits(g, w)
     for g, w in zip(attention(q, k, v, causal=True), attention(q, k, v, causal="top_left"),
                     strict=True):  # fmt: skip
@@ -286,7 +284,11 @@ def test_mask_and_bias_broadcast(backend, dtype, rng, shape):
     mask = rng.random(shape) < 0.6
     bias = rng.standard_normal(shape).astype(dtype)
     full = (3, 2, 40, 60)
-    for options in ({"mask": mask}, {"bias": bias}, {"mask": mask, "bias": bias, "causal": "top_left"}):
+    for options in (
+        {"mask": mask},
+        {"bias": bias},
+        {"mask": mask, "bias": bias, "causal": "top_left"},
+    ):
         expanded = {
             name: np.broadcast_to(a, full).copy() if name in ("mask", "bias") else a
             for name, a in options.items()
@@ -318,7 +320,8 @@ def test_leading_axes_broadcast(backend, dtype, rng):
 def test_many_leading_axes(backend, rng):
     q, k, v = problem(rng, np.float32, 3, 4, 5, lead=(1, 2) * 8)
     out = attention(q, k, v)
-    assert_same_bits(out.reshape(256, 1, 3, 5), attention(*(a.reshape(256, 1, *a.shape[-2:]) for a in (q, k, v))))  # fmt: skip
+    flat = [a.reshape(256, 1, *a.shape[-2:]) for a in (q, k, v)]
+    assert_same_bits(out.reshape(256, 1, 3, 5), attention(*flat))
     with pytest.raises(ValueError, match="query has more than 16 leading axes"):
         attention(q[None], k, v)
 
@@ -368,8 +371,8 @@ def test_views_are_not_copied(monkeypatch, rng):
         return array
 
     monkeypatch.setattr(native, "_readable", refuse)
-    q, k, v = (np.ascontiguousarray(a.swapaxes(1, 2)).swapaxes(1, 2)
-               for a in problem(rng, np.float32, 4, 6, 8, lead=(2,), heads=2, key_heads=2))  # fmt: skip
+    arrays = problem(rng, np.float32, 4, 6, 8, lead=(2,), heads=2, key_heads=2)
+    q, k, v = (np.ascontiguousarray(a.swapaxes(1, 2)).swapaxes(1, 2) for a in arrays)
     mask = np.broadcast_to(rng.random((6,)) < 0.5, (2, 2, 4, 6))
     with use(backend="native"):
         assert attention(q, k, v, mask=mask).shape == (2, 2, 4, 8)
@@ -486,9 +489,7 @@ def test_any_call_has_the_same_bits_everywhere(call, threads):
         want = attention(*arrays, return_weights=True, **options)
     for isa in native.usable_isas():
         with use(isa=isa, threads=threads):
-            for g, w in zip(
-                attention(*arrays, return_weights=True, **options), want, strict=True
-            ):
+            for g, w in zip(attention(*arrays, return_weights=True, **options), want, strict=True):
                 assert_same_bits(g, w)
 
 

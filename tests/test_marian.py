@@ -158,7 +158,9 @@ def test_a_missing_tensor_is_named(write, name):
 def test_a_wrong_shape_is_named(write, name, shape):
     tensors = tiny_marian.random_tensors()
     tensors[name] = np.ones(shape, np.float32)
-    with pytest.raises(ValueError, match=rf"tensor {name} has the shape \({shape[0]}, {shape[1]}\)"):
+    with pytest.raises(
+        ValueError, match=rf"tensor {name} has the shape \({shape[0]}, {shape[1]}\)"
+    ):
         load(write(tiny_marian.model_file(tensors)))
 
 

@@ -1,4 +1,4 @@
-"""Choosing what runs: use(), the environment, info(), fingerprint(); threads, fork, flush-to-zero."""
+"""Choosing what runs: use(), the environment, info(), fingerprint(); threads, fork, subnormals."""
 
 from __future__ import annotations
 

@@ -100,9 +100,7 @@ def model_file(tensors=None, config: str = CONFIG) -> bytes:
     """The whole tiny model; matrices quantised, vectors not, as in the published files."""
     tensors = random_tensors() if tensors is None else tensors
     blobs = {
-        name: blob(array)
-        if array.shape[0] == 1
-        else intgemm8(array, transposed="Wemb" not in name)
+        name: blob(array) if array.shape[0] == 1 else intgemm8(array, transposed="Wemb" not in name)
         for name, array in tensors.items()
     }
     text = config.encode() + b"\0"

@@ -31,7 +31,7 @@ MOST_TENSORS = 1 << 16
 MOST_AXES = 8
 
 _INTGEMM8 = 0x4101
-_DTYPES = {
+_DTYPES: dict[int, np.dtype[Any]] = {
     0x0101: np.dtype("<i1"),
     0x0204: np.dtype("<u4"),
     0x0402: np.dtype("<f2"),
@@ -130,9 +130,7 @@ class _Reader:
             raise self.fail(f"tensor {name} has the shape {shape}")
         return shape
 
-    def tensor(
-        self, name: str, header: _Header, shape: tuple[int, ...], blob: memoryview
-    ) -> Array:
+    def tensor(self, name: str, header: _Header, shape: tuple[int, ...], blob: memoryview) -> Array:
         dtype = _DTYPES.get(header.type)
         if dtype is None:
             raise self.fail(f"tensor {name} has the type {header.type:#06x}, which is not known")

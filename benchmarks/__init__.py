@@ -1,0 +1,1 @@
+"""Scripts that compare this package with its peers, side by side in one run."""

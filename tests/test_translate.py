@@ -1,0 +1,138 @@
+"""Text to text with the published English-Portuguese models."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+from conftest import assert_same_bits
+
+from seq2seq_fast import Translator, use
+from seq2seq_fast.text import Vocabulary, sentences
+from seq2seq_fast.translate import find_model
+
+# What a float32 run of the published model says, found with another reader of it.
+KNOWN = {
+    "The children were playing happily in the garden.":
+        "As crianças estavam brincando alegremente no jardim.",
+    "How are you today?": "Como você está hoje?",
+    "I love this city.": "Eu amo essa cidade.",
+}  # fmt: skip
+TEXTS = [
+    *KNOWN,
+    "",
+    "The weather was bad, so we stayed at home. Dr. Smith read a book! Did you?",
+    "One.\n\nTwo lines.",
+    "Yes",
+]
+
+
+@pytest.fixture(scope="module")
+def translator():
+    return Translator(find_model("pt"))
+
+
+@pytest.mark.parametrize(("source", "target"), KNOWN.items())
+def test_known_translations(backend, translator, source, target):
+    found = translator.translate([source])[0]
+    assert found.text == target
+    assert "".join(found.tokens).replace("\u2581", " ").strip() == target
+    assert found.source_tokens[-1] == "</s>"
+    assert found.attention.shape == (len(found.tokens), len(found.source_tokens))
+    assert np.abs(found.attention.sum(axis=1) - 1).max() < 1e-6
+    assert -5 < found.score < 0
+
+
+def test_the_other_direction():
+    found = Translator(find_model("en"), language="pt").translate(["Eu amo essa cidade."])
+    assert found[0].text == "I love this city."
+
+
+def test_neighbours_backends_and_threads_change_nothing(backend, translator):
+    with use(backend="numpy"):
+        alone = [translator.translate([text])[0] for text in TEXTS]
+    with use(threads=3):
+        together = translator.translate(TEXTS[::-1])[::-1]
+    for found, want in zip(together, alone, strict=True):
+        assert (found.text, found.tokens, found.score) == (want.text, want.tokens, want.score)
+        assert_same_bits(found.attention, want.attention)
+
+
+def test_long_text_is_split_into_sentences(translator):
+    text = "I love this city. How are you today?"
+    first, second = (translator.translate([one])[0] for one in KNOWN if one[0] in "IH")
+    first, second = second, first  # KNOWN's order
+    found = translator.translate([text])[0]
+    assert found.text == f"{first.text} {second.text}"
+    assert found.tokens == first.tokens + second.tokens
+    assert found.score == first.score + second.score
+    height, width = first.attention.shape
+    assert_same_bits(found.attention[:height, :width].copy(), first.attention)
+    assert_same_bits(found.attention[height:, width:].copy(), second.attention)
+    assert not found.attention[:height, width:].any()
+
+
+def test_lines_are_kept(translator):
+    assert translator.translate(["I love this city.\n\nHow are you today?"])[0].text == (
+        "Eu amo essa cidade.\n\nComo você está hoje?"
+    )
+
+
+def test_sentences():
+    assert sentences("Dr. Smith left. He was late.\n \nWhy?") == [
+        ["Dr. Smith left.", "He was late."], [], ["Why?"]
+    ]  # fmt: skip
+    assert sentences("") == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", " ", "\n\t\n", "日本語のテキスト。", "Привет, мир!", "😀😀", "\0\x07", "\ud800", "...",
+     "x" * 600, "\u202eabc", "<s></s>"],
+)  # fmt: skip
+def test_any_text_is_translated(translator, text):
+    found = translator.translate([text])[0]
+    assert isinstance(found.text, str)
+    assert found.attention.shape == (len(found.tokens), len(found.source_tokens))
+    if not text.strip():
+        assert (found.text.strip(), found.tokens, found.score) == ("", [], 0.0)
+
+
+def test_stream_yields_before_the_source_ends(translator):
+    def endless():
+        while True:
+            yield "Yes"
+
+    stream = translator.stream(endless())
+    assert next(stream).text == next(stream).text
+
+
+@pytest.mark.parametrize("texts", ["one text", [1], [None], [b"bytes"]])
+def test_texts_must_be_a_list_of_str(translator, texts):
+    with pytest.raises(TypeError, match="texts must be a list of str"):
+        translator.translate(texts)
+
+
+def test_missing_and_wrong_vocabularies(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no model is known that translates to 'xx'"):
+        find_model("xx")
+    source = find_model("pt")
+    model = next(source.glob("model*.bin"))
+    (tmp_path / model.name).symlink_to(model)
+    with pytest.raises(FileNotFoundError, match=r"expected one \*\.spm vocabulary; found none"):
+        Translator(tmp_path)
+    vocabulary = tmp_path / "vocab.spm"
+    for content in (b"", b"no model", next(source.glob("*.spm")).read_bytes()[:1000]):
+        vocabulary.write_bytes(content)
+        with pytest.raises(ValueError, match=r"vocab\.spm: not "):
+            Translator(tmp_path)
+    shutil.copy(next(source.glob("*.spm")), vocabulary)
+    assert Translator(tmp_path / model.name).vocabulary.size == 32000
+
+
+def test_a_vocabulary_round_trip():
+    vocabulary = Vocabulary(next(find_model("pt").glob("*.spm")))
+    ids = vocabulary.encode("Hello, world!")
+    assert vocabulary.decode(ids) == "Hello, world!"
+    assert "".join(vocabulary.tokens(ids)).replace("\u2581", " ").strip() == "Hello, world!"
