@@ -130,11 +130,12 @@ static void attend_unit(void *job_, int64_t unit, void *scratch_)
         for (int64_t c = 0; c == 0 || c < p->width; c += S2S_BLOCK)
             kernels->tile(rows, cols, query + c / S2S_BLOCK * block_elements * size,
                           panels + c * S2S_LANES * size, S2S_LANES, panel,
-                          (int)min64(S2S_BLOCK, p->width - c), to, S2S_LDA, c > 0);
+                          (int)min64(S2S_BLOCK, p->width - c), to, S2S_LDA, c > 0,
+                          c + S2S_BLOCK >= p->width ? jb->scale : 1);
     }
 
-    /* 4. Weights. */
-    double sum[MOST_ROWS];
+    /* 4. Weights, in two passes over the rows, so that no row waits for its own maximum. */
+    double sum[MOST_ROWS], greatest[MOST_ROWS];
     for (int r = 0; r < rows; r++) {
         const char *bias = NULL;
         const uint8_t *mask = NULL;
@@ -143,10 +144,13 @@ static void attend_unit(void *job_, int64_t unit, void *scratch_)
         if (jb->mask)
             mask = (const uint8_t *)jb->mask + mask_lead + head_of[r] * p->mask.head
                    + row_of[r] * p->mask.row;
-        sum[r] = kernels->softmax(scores + (ptrdiff_t)r * S2S_LDA * size, block_elements,
-                                  visible[r], width, jb->scale, bias, p->bias.column / size, mask,
-                                  p->mask.column);
+        greatest[r] = kernels->mask_scores(scores + (ptrdiff_t)r * S2S_LDA * size, block_elements,
+                                           visible[r], bias, p->bias.column / size, mask,
+                                           p->mask.column);
     }
+    for (int r = 0; r < rows; r++)
+        sum[r] = kernels->weigh(scores + (ptrdiff_t)r * S2S_LDA * size, block_elements, visible[r],
+                                width, greatest[r]);
 
     /* 5. Context: whole panels of values as they lie, a last partial one padded. */
     const int64_t whole = p->value_width / S2S_LANES, left = p->value_width % S2S_LANES;
@@ -156,14 +160,14 @@ static void attend_unit(void *job_, int64_t unit, void *scratch_)
         const char *weights = scores + j / S2S_BLOCK * block_elements * size;
         const char *values = v + j * p->value.row;
         kernels->tile(rows, (int)whole, weights, values, p->value.row / size, S2S_LANES, depth,
-                      context, context_stride, j > 0);
+                      context, context_stride, j > 0, 1);
         if (left) {
             memset(tail, 0, (size_t)(depth * S2S_LANES * size));
             for (int i = 0; i < depth; i++)
                 memcpy(tail + i * S2S_LANES * size,
                        values + i * p->value.row + whole * S2S_LANES * size, (size_t)(left * size));
             kernels->tile(rows, 1, weights, tail, S2S_LANES, 0, depth,
-                          context + whole * S2S_LANES * size, context_stride, j > 0);
+                          context + whole * S2S_LANES * size, context_stride, j > 0, 1);
         }
     }
 

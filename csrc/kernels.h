@@ -26,18 +26,24 @@ typedef struct {
 
     /* a: one block [rows][depth <= 256]; b: `cols` panels of [depth][16], panel g at
      * b + g * b_panel, its lines b_stride apart; c: [rows][16 * cols], rows c_stride apart.
-     * c = a * b, each element added left to right over depth from +0; with `add`, c = c + that. */
+     * c = a * b, each element added left to right over depth from +0; with `add`, c + that; then
+     * times `scale`. */
     void (*tile)(int rows, int cols, const void *a, const void *b, ptrdiff_t b_stride,
-                 ptrdiff_t b_panel, int depth, void *c, ptrdiff_t c_stride, int add);
+                 ptrdiff_t b_panel, int depth, void *c, ptrdiff_t c_stride, int add,
+                 double scale);
 
-    /* One row of dot products, in blocks `block_stride` apart, becomes weights in place:
-     * times scale, plus bias, hidden where mask is zero, exp(s - max). Keys from `visible` to
-     * `width` (a multiple of 16) are hidden too. A hidden key's weight is -0, a visible one's that
-     * underflowed +0, so that the two can be told apart. Returns the sum of the weights, 0 if the
-     * row sees no key. bias and mask may be null; their steps are 0 or one element. */
-    double (*softmax)(void *row, ptrdiff_t block_stride, int64_t visible, int64_t width,
-                      double scale, const void *bias, ptrdiff_t bias_step, const uint8_t *mask,
-                      ptrdiff_t mask_step);
+    /* One row of scores, in blocks `block_stride` apart: plus bias, -inf where mask is zero.
+     * Returns the greatest; NaN is passed over, since it shows in the weights. bias and mask may be
+     * null; their steps are 0 or one element. */
+    double (*mask_scores)(void *row, ptrdiff_t block_stride, int64_t visible, const void *bias,
+                          ptrdiff_t bias_step, const uint8_t *mask, ptrdiff_t mask_step);
+
+    /* The same row becomes weights, exp(score - greatest). The keys whose score is -inf, and those
+     * from `visible` to `width` (a multiple of 16), are hidden: their weight is -0, while a visible
+     * one's that underflowed is +0, so that the two can be told apart. Returns the row sum of the
+     * weights, 0 if the row sees no key. */
+    double (*weigh)(void *row, ptrdiff_t block_stride, int64_t visible, int64_t width,
+                    double greatest);
 
     /* out = x / sum over n elements, NaN canonical; returns non-zero if there was a NaN. */
     int (*divide)(const void *x, double sum, int64_t n, void *out);

@@ -1,24 +1,21 @@
 /* What happens to one row of scores and one row of context (template, see lanes.h). The loops
  * written in plain C are element-wise: compilers vectorise them, and cannot change a bit. */
 
-static double T(softmax)(void *row_, ptrdiff_t block_stride, int64_t visible, int64_t width,
-                         double scale_, const void *bias_, ptrdiff_t bias_step,
-                         const uint8_t *mask, ptrdiff_t mask_step)
+#ifndef STEP
+#define STEP (GROUP_VECS * S2S_LANES) /* a divisor of S2S_BLOCK */
+#endif
+
+static double T(mask_scores)(void *row_, ptrdiff_t block_stride, int64_t visible, const void *bias_,
+                             ptrdiff_t bias_step, const uint8_t *mask, ptrdiff_t mask_step)
 {
     REAL *row = row_;
     const REAL *bias = bias_;
-    const REAL scale = (REAL)scale_;
-    const T(vec) hidden = T(set1)(-INFINITY), mark = T(set1)((REAL)-0.0);
-    enum { STEP = GROUP_VECS * S2S_LANES }; /* a divisor of S2S_BLOCK */
-
-    /* 1. Scores, and their greatest. max passes over NaN here: NaN weights say it later. */
+    const T(vec) hidden = T(set1)(-INFINITY);
     T(group) greatest;
     EACH_VEC greatest.v[i] = hidden;
     for (int64_t start = 0; start < visible; start += S2S_BLOCK) {
         REAL *s = row + start / S2S_BLOCK * block_stride;
         const int n = visible - start < S2S_BLOCK ? (int)(visible - start) : S2S_BLOCK;
-        for (int j = 0; j < n; j++)
-            s[j] = s[j] * scale;
         if (bias && bias_step)
             for (int j = 0; j < n; j++)
                 s[j] = s[j] + bias[start + j];
@@ -41,12 +38,16 @@ static double T(softmax)(void *row_, ptrdiff_t block_stride, int64_t visible, in
     }
     for (int i = 1; i < GROUP_VECS; i++)
         greatest.v[0] = T(max)(greatest.v[0], greatest.v[i]);
-    REAL m = T(fold_max)(greatest.v[0]);
-    if (m == -INFINITY)
-        m = 0; /* nothing visible, or only NaN: -inf - -inf would hide which */
-    const T(vec) most = T(set1)(m);
+    return (double)T(fold_max)(greatest.v[0]);
+}
 
-    /* 2. Weights, and their row sum. */
+static double T(weigh)(void *row_, ptrdiff_t block_stride, int64_t visible, int64_t width,
+                       double greatest)
+{
+    REAL *row = row_;
+    /* Nothing visible, or only NaN: -inf - -inf would hide which. */
+    const T(vec) most = T(set1)(greatest == -INFINITY ? 0 : (REAL)greatest);
+    const T(vec) hidden = T(set1)(-INFINITY), mark = T(set1)((REAL)-0.0);
     REAL total = 0;
     for (int64_t start = 0; start < width; start += S2S_BLOCK) {
         REAL *s = row + start / S2S_BLOCK * block_stride;

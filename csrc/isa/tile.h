@@ -31,7 +31,7 @@ static void T(pack)(const void *rows, ptrdiff_t stride, int count, int64_t depth
 /* `rows` and `cols` are constants wherever this is called, so that acc lives in registers. */
 static ALWAYS_INLINE void T(tile_of)(const int rows, const int cols, const REAL *a, const REAL *b,
                                      ptrdiff_t b_stride, ptrdiff_t b_panel, int depth, REAL *c,
-                                     ptrdiff_t c_stride, int add)
+                                     ptrdiff_t c_stride, int add, double scale)
 {
     T(vec) acc[32];
     UNROLL for (int i = 0; i < rows * cols; i++)
@@ -47,19 +47,21 @@ static ALWAYS_INLINE void T(tile_of)(const int rows, const int cols, const REAL 
     UNROLL for (int r = 0; r < rows; r++)
         UNROLL for (int g = 0; g < cols; g++) {
             REAL *to = c + r * c_stride + g * S2S_LANES;
-            T(store)(to, add ? T(add)(T(load)(to), acc[r * cols + g]) : acc[r * cols + g]);
+            const T(vec) sum = add ? T(add)(T(load)(to), acc[r * cols + g]) : acc[r * cols + g];
+            T(store)(to, T(mul)(sum, T(set1)((REAL)scale)));
         }
 }
 
 static void T(tile)(int rows, int cols, const void *a_, const void *b_, ptrdiff_t b_stride,
-                    ptrdiff_t b_panel, int depth, void *c_, ptrdiff_t c_stride, int add)
+                    ptrdiff_t b_panel, int depth, void *c_, ptrdiff_t c_stride, int add,
+                    double scale)
 {
     const REAL *a = a_, *b = b_;
     REAL *c = c_;
 #define TILE(R, C)                                                                                 \
     case R:                                                                                        \
         T(tile_of)(R, C, a, b + g * b_panel, b_stride, b_panel, depth, c + g * S2S_LANES,          \
-                   c_stride, add);                                                                 \
+                   c_stride, add, scale);                                                          \
         break;
     int g = 0;
     if (rows <= FEW_ROWS)
@@ -111,7 +113,7 @@ static void T(tile)(int rows, int cols, const void *a_, const void *b_, ptrdiff_
 #endif
             default:
                 T(tile_of)(ROWS, 1, a, b + g * b_panel, b_stride, b_panel, depth,
-                           c + g * S2S_LANES, c_stride, add);
+                           c + g * S2S_LANES, c_stride, add, scale);
             }
 #undef TILE
 }
