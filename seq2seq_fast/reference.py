@@ -34,7 +34,8 @@ R = TypeVar("R")
 
 BLOCK = 256  # the terms of one block of a sum
 LANES = 16  # the lanes of a row sum
-CACHED = 1 << 15  # elements of an array that is to stay in the cache
+CACHED = 1 << 16  # elements of an array that is to stay in the cache
+MOST_SCORES = 1 << 19  # scores that are held at a time, about
 
 
 def quiet(function: Callable[P, R]) -> Callable[P, R]:
@@ -278,8 +279,8 @@ def attention(
     if weights is not None:
         weights = weights.reshape(pairs)
 
-    row_step = max(1, CACHED // max(1, plan.keys))
-    row_step = min(row_step, max(1, plan.queries))
+    # Rows together are what NumPy's inner loops run over in the weighted sum: many are fast.
+    row_step = min(max(16, MOST_SCORES // max(1, plan.keys)), 256, max(1, plan.queries))
     head_step = max(1, CACHED // max(1, plan.keys * row_step))
     positions = np.arange(plan.keys)
     for index in np.ndindex(plan.lead):
