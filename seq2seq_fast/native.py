@@ -7,6 +7,7 @@ byte strides. Without the extension `why_missing` says why, and nothing else may
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,9 +18,10 @@ if TYPE_CHECKING:
 try:
     from ._native import ffi, lib
 except ImportError as error:
-    why_missing: str | None = (
-        f"the compiled kernel is not there ({error}); "
-        "installing the package with a C compiler at hand builds it"
+    why_missing: str | None = f"the compiled kernel is not there ({error}); " + (
+        "this is the source tree, where `pip install -e .` puts it"
+        if Path(__file__).parents[1].joinpath("setup.py").exists()
+        else "installing the package with a C compiler at hand builds it"
     )
 else:
     why_missing = None

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 import seq2seq_fast
 from seq2seq_fast.cli import main
 
+ELSEWHERE = tempfile.gettempdir()  # where `import seq2seq_fast` finds what is installed
 COMMAND = [sys.executable, "-m", "seq2seq_fast.cli"]
 HELLO = "The children were playing happily in the garden."
 OLA = "As crianças estavam brincando alegremente no jardim."
@@ -21,7 +23,7 @@ OLA = "As crianças estavam brincando alegremente no jardim."
 
 def run(*arguments, **options):
     return subprocess.run(
-        [*COMMAND, *arguments], capture_output=True, timeout=120,
+        [*COMMAND, *arguments], capture_output=True, timeout=120, cwd=ELSEWHERE,
         **{"text": True, "encoding": "utf-8", **options},
     )  # fmt: skip
 
@@ -102,8 +104,9 @@ sys.exit(main(sys.argv[2:]))
 
     def without(modules, *arguments):
         done = subprocess.run(
-            [sys.executable, "-c", code, modules, *arguments], capture_output=True, text=True
-        )
+            [sys.executable, "-c", code, modules, *arguments], capture_output=True, text=True,
+            cwd=ELSEWHERE,
+        )  # fmt: skip
         return done.returncode, done.stderr
 
     for missing, extra in (("sentencepiece", "text"), ("sentencex", "text")):
@@ -120,7 +123,9 @@ def test_ctrl_c_stops_at_once_and_keeps_what_was_finished(tmp_path):
     file.write_text(f"{HELLO}\n" * 3000, encoding="utf-8")
     process = subprocess.Popen(
         [*COMMAND, "translate", "--file", str(file)], stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True, encoding="utf-8",
+        stderr=subprocess.PIPE, text=True, encoding="utf-8", cwd=ELSEWHERE,
+        # A background job of a shell starts with Ctrl-C ignored; this one must not.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     first = process.stdout.readline()
     process.send_signal(signal.SIGINT)
@@ -137,8 +142,9 @@ def test_a_reader_that_leaves(tmp_path):
     file = tmp_path / "long.txt"
     file.write_text("Yes\n" * 200, encoding="utf-8")
     process = subprocess.Popen(
-        [*COMMAND, "translate", "--file", str(file)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+        [*COMMAND, "translate", "--file", str(file)], stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, cwd=ELSEWHERE,
+    )  # fmt: skip
     process.stdout.readline()
     process.stdout.close()
     assert process.wait(60) == 0

@@ -89,7 +89,7 @@ def test_sentences():
 @pytest.mark.parametrize(
     "text",
     ["", " ", "\n\t\n", "日本語のテキスト。", "Привет, мир!", "😀😀", "\0\x07", "\ud800", "...",
-     "x" * 600, "\u202eabc", "<s></s>"],
+     "x" * 150, "\u202eabc", "<s></s>"],
 )  # fmt: skip
 def test_any_text_is_translated(translator, text):
     found = translator.translate([text])[0]

@@ -1,1 +1,0 @@
-"""Scripts that compare this package with its peers, side by side in one run."""
