@@ -116,11 +116,11 @@ def attention(
     >>> context.round(2)
     array([[1.62, 3.62]])
     """
-    query, key, value = np.asarray(query), np.asarray(key), np.asarray(value)
+    query, key, value = _array("query", query), _array("key", key), _array("value", value)
     if mask is not None:
-        mask = np.asarray(mask)
+        mask = _array("mask", mask)
     if bias is not None:
-        bias = np.asarray(bias)
+        bias = _array("bias", bias)
     if not isinstance(causal, (bool, str)):
         raise TypeError(f"causal must be a bool or a name; got {causal!r}")
     plan = _plan(
@@ -159,6 +159,13 @@ def attention(
         out[...] = target
     result = target if out is None else out
     return (result, weights) if return_weights else result
+
+
+def _array(name: str, given: ArrayLike) -> Array:
+    try:
+        return np.asarray(given)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name} is no array: {error}") from None
 
 
 @functools.lru_cache(maxsize=512)
@@ -281,7 +288,7 @@ def _finite_scale(scale: float, dtype: np.dtype[Any]) -> float:
 
 
 def _checked_lengths(key_lengths: ArrayLike, plan: Plan) -> Array:
-    given = np.asarray(key_lengths)
+    given = _array("key_lengths", key_lengths)
     if given.size and not np.issubdtype(given.dtype, np.integer):
         raise TypeError(f"key_lengths must be integers; got {given.dtype}")
     try:

@@ -13,11 +13,14 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from . import __version__
 from .fingerprint import fingerprint
 from .runtime import info, use
+
+if TYPE_CHECKING:
+    from .translate import Translation
 
 PROGRAM = "seq2seq-fast"
 
@@ -92,8 +95,14 @@ def _translate(options: argparse.Namespace) -> None:
     )
     with contextlib.ExitStack() as stack:
         texts = options.text or _lines(options.file, stack)
-        with _progress(len(options.text) or None) as step:
-            for translation in translator.stream(texts):
+        typed = not (options.text or options.file) and sys.stdin.isatty()
+        results: Iterator[Translation]
+        if typed:  # somebody waits for each line's answer
+            results = (found for text in texts for found in translator.translate([text]))
+        else:
+            results = translator.stream(texts)
+        with _progress(len(options.text) or None, wanted=not typed) as step:
+            for translation in results:
                 print(translation.text, flush=True)
                 step()
     if options.attention:
@@ -124,18 +133,18 @@ def _read(opened: Iterable[tuple[str, IO[str]]]) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _progress(total: int | None) -> Iterator[Any]:
+def _progress(total: int | None, *, wanted: bool) -> Iterator[Any]:
     """A bar on standard error, if that is a terminal and tqdm is there; yields its step."""
     bar = None
-    if sys.stderr.isatty() and total != 1:
+    if wanted and total != 1 and sys.stderr.isatty():
         with contextlib.suppress(ImportError):
             from tqdm import tqdm
 
             bar = tqdm(total=total, unit=" texts", file=sys.stderr)
     try:
-        yield bar.update if bar else lambda: None
+        yield bar.update if bar is not None else lambda: None
     finally:
-        if bar:
+        if bar is not None:
             bar.close()
 
 

@@ -548,6 +548,8 @@ F = np.zeros((2, 3, 4), np.float32)
         ((F.astype("f2"), F, F), {}, TypeError, "query must be float32 or float64; got float16"),
         ((F.astype(">f4"), F, F), {}, TypeError, "query must be float32 or float64; got >f4"),
         ((F, F.astype("f8"), F), {}, TypeError, "key must have the query's dtype; got float64 and"),
+        (([[1.0], [1.0, 2.0]], F, F), {}, ValueError, "query is no array: "),
+        ((F, F, F), {"key_lengths": [[1], [1, 2]]}, ValueError, "key_lengths is no array: "),
         ((F, F, "text"), {}, TypeError, "value must be float32 or float64; got <U4"),
         ((F, F, F), {"scale": np.nan}, ValueError, "scale must be finite in float32; got nan"),
         ((F, F, F), {"scale": np.inf}, ValueError, "scale must be finite in float32; got inf"),

@@ -151,6 +151,37 @@ def test_a_reader_that_leaves(tmp_path):
     assert process.stderr.read() == b""
 
 
+def test_the_progress_bar_is_for_terminals(tmp_path):
+    pty = pytest.importorskip("pty", reason="no terminals on this system")
+    file = tmp_path / "text.txt"
+    file.write_text("Yes\n" * 5, encoding="utf-8")
+    ours, theirs = pty.openpty()
+    done = subprocess.run(
+        [*COMMAND, "translate", "--file", str(file)], stdout=subprocess.PIPE, stderr=theirs,
+        cwd=ELSEWHERE, timeout=60,
+    )  # fmt: skip
+    os.close(theirs)
+    assert done.stdout.count(b"\n") == 5 and b"texts" not in done.stdout
+    assert b"5 texts" in os.read(ours, 1 << 16)
+    os.close(ours)
+    assert run("translate", "--file", str(file)).stderr == ""
+
+
+def test_lines_typed_at_a_terminal_are_answered_at_once():
+    pty = pytest.importorskip("pty", reason="no terminals on this system")
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [*COMMAND, "translate"], stdin=theirs, stdout=subprocess.PIPE, cwd=ELSEWHERE
+    )
+    os.close(theirs)
+    for _ in range(2):
+        os.write(ours, HELLO.encode() + b"\n")
+        assert process.stdout.readline().decode() == OLA + "\n"
+    os.write(ours, b"\x04")  # Ctrl-D: the end of the input
+    assert process.wait(60) == 0
+    os.close(ours)
+
+
 def test_info_and_fingerprint(capsys):
     assert main(["info", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == seq2seq_fast.info()
