@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
@@ -153,9 +154,13 @@ def test_a_reader_that_leaves(tmp_path):
 
 def test_the_progress_bar_is_for_terminals(tmp_path):
     pty = pytest.importorskip("pty", reason="no terminals on this system")
+    import fcntl
+    import termios
+
     file = tmp_path / "text.txt"
     file.write_text("Yes\n" * 5, encoding="utf-8")
     ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))
     done = subprocess.run(
         [*COMMAND, "translate", "--file", str(file)], stdout=subprocess.PIPE, stderr=theirs,
         cwd=ELSEWHERE, timeout=60,

