@@ -1,6 +1,10 @@
 /* The thread pool behind s2s_run. Workers start on first use and wait for jobs. One job runs at a
  * time: a caller who finds the pool taken (another Python thread is in it) does its job alone,
- * which costs time but can neither wait nor deadlock. After fork the child starts with no workers. */
+ * which costs time but can neither wait nor deadlock. After fork the child starts with no workers.
+ *
+ * A worker takes part by passing the gate, one atomic word. The caller works too; when no unit is
+ * left it closes the gate and waits only for the workers that have passed it. One that the
+ * system was slow to wake, or that shares its processor with another program, delays nobody. */
 #define _GNU_SOURCE
 #include "pool.h"
 
@@ -14,24 +18,27 @@
 
 enum { MAX_WORKERS = 255, CACHE_LINE = 64, KEEP_SCRATCH = 1 << 24 };
 
-/* A waiting thread looks this many times before it sleeps: about 20 microseconds, what it costs to
- * be woken, so that calls in quick succession do not pay for it. */
-enum { SPINS = 2000 };
+/* A waiting thread looks this many times before it sleeps: some 0.2 ms, so that calls in quick
+ * succession find their workers awake. To be woken takes tens of microseconds. */
+enum { SPINS = 8000 };
 
 static pthread_mutex_t taken = PTHREAD_MUTEX_INITIALIZER; /* held by the caller whose job runs */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;  /* guards the sleeping and waking below */
 static pthread_cond_t wake = PTHREAD_COND_INITIALIZER;
 static pthread_cond_t done = PTHREAD_COND_INITIALIZER;
-static int workers;            /* started; guarded by `taken` */
-static atomic_uint job_number; /* a new value is a new job */
-static atomic_int busy;        /* workers that have yet to finish the current job */
-static unsigned born[MAX_WORKERS]; /* the job number when a worker started: not its job */
+static int workers; /* started; guarded by `taken` */
 
+/* The gate: the job's number in the high half; in the low half how many more workers it lets pass,
+ * 0 when it is closed. */
+static atomic_ullong gate;
+enum { NUMBER_SHIFT = 32 };
+static atomic_int left; /* workers that passed the gate and are done */
+
+/* The job at hand. Written while the gate is closed and nobody is inside. */
 static struct {
     s2s_unit *run;
     void *job;
     int64_t units;
-    int helpers; /* workers 0..helpers-1 take part */
     atomic_llong next;
     void *scratch[MAX_WORKERS];
 } current;
@@ -114,27 +121,42 @@ static void work(void *scratch)
     s2s_fp_leave(before);
 }
 
-static void *worker(void *index_)
+static unsigned job_number(void)
 {
-    const int index = (int)(intptr_t)index_;
-    unsigned seen = born[index];
+    return (unsigned)(atomic_load(&gate) >> NUMBER_SHIFT);
+}
+
+/* Passes the gate if it is open: the number of a scratch buffer of its own, or -1. */
+static int enter(void)
+{
+    unsigned long long seen = atomic_load(&gate);
+    while ((unsigned)seen != 0)
+        if (atomic_compare_exchange_weak(&gate, &seen, seen - 1))
+            return (int)(unsigned)seen - 1;
+    return -1;
+}
+
+static void *worker(void *seen_)
+{
+    unsigned seen = (unsigned)(uintptr_t)seen_; /* the last job that is none of this thread's */
     for (;;) {
-        for (int i = 0; i < SPINS && atomic_load(&job_number) == seen; i++)
+        for (int i = 0; i < SPINS && job_number() == seen; i++)
             pause_briefly();
-        if (atomic_load(&job_number) == seen) {
+        if (job_number() == seen) {
             pthread_mutex_lock(&lock);
-            while (atomic_load(&job_number) == seen)
+            while (job_number() == seen)
                 pthread_cond_wait(&wake, &lock);
             pthread_mutex_unlock(&lock);
         }
-        seen = atomic_load(&job_number);
-        if (index < current.helpers)
-            work(current.scratch[index]);
-        if (atomic_fetch_sub(&busy, 1) == 1) {
-            pthread_mutex_lock(&lock);
-            pthread_cond_signal(&done);
-            pthread_mutex_unlock(&lock);
-        }
+        seen = job_number();
+        const int place = enter();
+        if (place < 0)
+            continue;
+        work(current.scratch[place]);
+        pthread_mutex_lock(&lock);
+        atomic_fetch_add(&left, 1);
+        pthread_cond_signal(&done);
+        pthread_mutex_unlock(&lock);
     }
     return NULL;
 }
@@ -147,8 +169,7 @@ static void after_fork_in_child(void)
     pthread_cond_init(&wake, NULL);
     pthread_cond_init(&done, NULL);
     workers = 0;
-    atomic_store(&job_number, 0);
-    atomic_store(&busy, 0);
+    atomic_store(&gate, 0);
 }
 
 static void initialise(void)
@@ -166,8 +187,7 @@ static void start_workers(int wanted)
         return;
     while (workers < wanted) {
         pthread_t thread;
-        born[workers] = atomic_load(&job_number);
-        if (pthread_create(&thread, NULL, worker, (void *)(intptr_t)workers))
+        if (pthread_create(&thread, NULL, worker, (void *)(uintptr_t)job_number()))
             break;
         pthread_detach(thread);
         workers++;
@@ -213,20 +233,22 @@ int s2s_run(s2s_unit *run, void *job, int64_t units, int threads, size_t scratch
     current.run = run;
     current.job = job;
     current.units = units;
-    current.helpers = helpers;
     atomic_store(&current.next, 0);
-    atomic_store(&busy, workers); /* every worker says that it has seen the job, helper or not */
+    atomic_store(&left, 0);
+    const unsigned long long number = job_number() + 1u;
     pthread_mutex_lock(&lock);
-    atomic_fetch_add(&job_number, 1);
+    atomic_store(&gate, number << NUMBER_SHIFT | (unsigned)helpers);
     pthread_cond_broadcast(&wake);
     pthread_mutex_unlock(&lock);
 
     work(own->memory);
-    for (int i = 0; i < SPINS && atomic_load(&busy); i++)
+    const unsigned long long closing = atomic_exchange(&gate, number << NUMBER_SHIFT);
+    const int inside = helpers - (int)(unsigned)closing;
+    for (int i = 0; i < SPINS && atomic_load(&left) < inside; i++)
         pause_briefly();
-    if (atomic_load(&busy)) {
+    if (atomic_load(&left) < inside) {
         pthread_mutex_lock(&lock);
-        while (atomic_load(&busy))
+        while (atomic_load(&left) < inside)
             pthread_cond_wait(&done, &lock);
         pthread_mutex_unlock(&lock);
     }

@@ -27,6 +27,7 @@ Compute = Callable[[], Any]
 
 ROUNDS = 7
 ROUND_SECONDS = 0.02  # a round repeats a short call until it lasts this long
+QUIET_SECONDS = 0.15  # between rounds: OpenBLAS was seen to spin for 0.1 s after a call
 
 
 class Shape(NamedTuple):
@@ -90,9 +91,11 @@ def _measure(shape: Shape, threads: int) -> dict[str, Cell]:
     errors, repeats = {}, {}
     for name, compute in contestants.items():
         errors[name] = float(np.abs(np.asarray(compute(), np.float64) - exact).max())
-        repeats[name] = max(1, int(ROUND_SECONDS / _seconds(compute, 1)))
+        repeats[name] = max(1, int(ROUND_SECONDS / _seconds(compute, 3)))
     for _ in range(ROUNDS):
         for name, compute in contestants.items():
+            _let_others_sleep()
+            _seconds(compute, min(repeats[name], 3))  # its own threads awake, its data in the cache
             times[name].append(_seconds(compute, repeats[name]))
     return {
         name: Cell(
@@ -107,6 +110,13 @@ def _seconds(compute: Compute, repeats: int) -> float:
     for _ in range(repeats):
         compute()
     return (time.perf_counter() - start) / repeats
+
+
+def _let_others_sleep() -> None:
+    """Waits, without sleeping itself: a virtual processor that idles may come back slower."""
+    end = time.perf_counter() + QUIET_SECONDS
+    while time.perf_counter() < end:
+        pass
 
 
 def _exact(q: Array, k: Array, v: Array) -> Array:
