@@ -12,6 +12,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "fpstate.h"
 #include "seq2seq_fast.h"
@@ -168,6 +169,7 @@ static void after_fork_in_child(void)
     pthread_mutex_init(&lock, NULL);
     pthread_cond_init(&wake, NULL);
     pthread_cond_init(&done, NULL);
+    memset(workers_scratch, 0, sizeof workers_scratch); /* may have been about to change: leaked */
     workers = 0;
     atomic_store(&gate, 0);
 }
