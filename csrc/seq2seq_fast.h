@@ -18,7 +18,7 @@ enum s2s_status { S2S_OK = 0, S2S_NO_MEMORY = 1 };
 
 /* Byte strides of one operand; 0 along an axis that broadcasts. */
 typedef struct {
-    int64_t lead[16];
+    int64_t lead[S2S_MAX_LEAD];
     int64_t head, row, column;
 } s2s_strides;
 
@@ -27,7 +27,7 @@ typedef struct {
 typedef struct {
     int32_t type;                    /* enum s2s_type */
     int32_t lead_axes;
-    int64_t lead[16];
+    int64_t lead[S2S_MAX_LEAD];
     int64_t heads, key_heads;        /* heads is a multiple of key_heads */
     int64_t queries, keys;
     int64_t width, value_width;
@@ -37,7 +37,7 @@ typedef struct {
     s2s_strides mask;                /* of bytes: non-zero means "may attend" */
     s2s_strides bias;
     s2s_strides out, weights;        /* column stride: one element */
-    int64_t key_lengths[16];         /* byte strides of an int64 array over the leading axes */
+    int64_t key_lengths[S2S_MAX_LEAD];         /* byte strides of an int64 array over the leading axes */
 } s2s_attention_problem;
 
 /* Fused attention over the operands' row 0, column 0. mask, bias, key_lengths and weights may be

@@ -15,6 +15,7 @@ __all__ = ["fingerprint"]
 Array = np.ndarray[Any, Any]
 
 
+@reference.under_contract
 def fingerprint() -> str:
     """SHA-256 over the results of fixed problems, on the calling thread's backend.
 

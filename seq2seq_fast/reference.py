@@ -38,8 +38,8 @@ CACHED = 1 << 16  # elements of an array that is to stay in the cache
 MOST_SCORES = 1 << 19  # scores that are held at a time, about
 
 
-def quiet(function: Callable[P, R]) -> Callable[P, R]:
-    """No warnings for NaN, infinity and overflow, which are results here; subnormals kept."""
+def under_contract(function: Callable[P, R]) -> Callable[P, R]:
+    """Decorator: subnormals kept; no warnings for NaN, infinity and overflow, results like any."""
 
     @functools.wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -253,7 +253,7 @@ def _canonical(x: Array) -> Array:
 # ---- attention ----
 
 
-@quiet
+@under_contract
 def attention(
     plan: Plan,
     query: Array,
@@ -335,7 +335,7 @@ def _attend(
 # ---- layers ----
 
 
-@quiet
+@under_contract
 def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
     """x (..., in), weight (in, out), bias (out,) give (..., out)."""
     rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
@@ -345,7 +345,7 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
     return y.reshape(*x.shape[:-1], weight.shape[-1])
 
 
-@quiet
+@under_contract
 def layer_norm(x: Array, gamma: Array, beta: Array, eps: float) -> Array:
     """Ba et al., "Layer Normalization", 2016, over the last axis: x (..., n), gamma, beta (n,)."""
     n = x.dtype.type(x.shape[-1])
@@ -354,7 +354,7 @@ def layer_norm(x: Array, gamma: Array, beta: Array, eps: float) -> Array:
     return centred / np.sqrt(variance + x.dtype.type(eps)) * gamma + beta
 
 
-@quiet
+@under_contract
 def softmax(x: Array) -> tuple[Array, Array]:
     """Probabilities over the last axis and their logarithms: x (..., n) gives twice (..., n)."""
     shifted = x - np.max(x, axis=-1, keepdims=True)

@@ -14,6 +14,7 @@ import numpy as np
 
 from .generate import Hypothesis, greedy
 from .layers import SSRU, Embedding, FeedForward, LayerNorm, Linear, MultiHeadAttention
+from .reference import under_contract
 
 Array = np.ndarray[Any, Any]
 
@@ -106,6 +107,7 @@ class EncoderDecoder:
     eos: int
     unk: int
 
+    @under_contract
     def encode(self, ids: Sequence[Sequence[int]]) -> Memory:
         """Encode a batch of token id sequences, each ending with `eos`.
 
@@ -120,6 +122,7 @@ class EncoderDecoder:
             x = layer(x, lengths)
         return Memory(x, lengths)
 
+    @under_contract
     def start(self, memory: Memory) -> State:
         """The state before the first step."""
         batch, _, width = memory.values.shape
@@ -130,6 +133,7 @@ class EncoderDecoder:
             lengths=memory.lengths,
         )
 
+    @under_contract
     def step(self, ids: Sequence[int] | Array | None, state: State) -> Step:
         """One token further.
 
@@ -160,6 +164,7 @@ class EncoderDecoder:
         after = State(state.position + 1, tuple(cells), state.memory, state.lengths)
         return Step(self.output(x), after, weights)
 
+    @under_contract
     def generate(
         self, ids: Sequence[Sequence[int]], *, max_length: int | None = None
     ) -> list[Hypothesis]:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import platform
+import sys
+
 import numpy as np
 import pytest
 
@@ -34,6 +39,41 @@ def dtype(request):
 @pytest.fixture
 def rng():
     return np.random.default_rng(20170612)
+
+
+# Where the control word lies in the C library's fenv_t, and its flush-to-zero bits.
+_FLUSH = {"x86_64": (28, 0x8040), "aarch64": (0, 1 << 24)}.get(platform.machine())
+
+
+@pytest.fixture
+def flush_to_zero():
+    """A context in which this thread flushes subnormals, as some libraries leave it."""
+    if _FLUSH is None or not sys.platform.startswith("linux"):
+        pytest.skip("no known way to switch flush-to-zero on here")
+
+    def flushes():
+        subnormal = np.full(1, 2.0**-1074)
+        return (subnormal * subnormal.dtype.type(1))[0] == 0
+
+    @contextlib.contextmanager
+    def flushing():
+        library = ctypes.CDLL(None)
+        before = ctypes.create_string_buffer(512)
+        library.fegetenv(before)
+        offset, flag = _FLUSH
+        changed = ctypes.create_string_buffer(before.raw)
+        word = int.from_bytes(before.raw[offset : offset + 4], "little") | flag
+        changed[offset : offset + 4] = word.to_bytes(4, "little")
+        library.fesetenv(changed)
+        try:
+            at_first = flushes()
+            yield
+            at_last = flushes()
+        finally:
+            library.fesetenv(before)
+        assert at_first and at_last  # the switch worked, and was left as it was found
+
+    return flushing
 
 
 def assert_same_bits(got, want):

@@ -14,6 +14,7 @@ from loops import attention as loops
 
 import seq2seq_fast
 from seq2seq_fast import attention, native, use
+from seq2seq_fast.attention import MOST_LEADING_AXES
 
 EDGES = (1, 15, 16, 17, 31, 33, 97)
 
@@ -324,6 +325,12 @@ def test_many_leading_axes(backend, rng):
     assert_same_bits(out.reshape(256, 1, 3, 5), attention(*flat))
     with pytest.raises(ValueError, match="query has more than 16 leading axes"):
         attention(q[None], k, v)
+
+
+def test_the_kernel_walks_as_many_leading_axes():
+    if native.why_missing:
+        pytest.skip(native.why_missing)
+    assert native.lib.S2S_MAX_LEAD == MOST_LEADING_AXES
 
 
 def test_scale(backend, dtype, rng):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -12,7 +13,7 @@ from tiny_marian import HEADS, WIDTH
 
 from seq2seq_fast import load, use
 from seq2seq_fast.formats import marian
-from seq2seq_fast.layers import sinusoids
+from seq2seq_fast.layers import Linear, sinusoids
 
 EOS = 0
 SOURCES = [[5, 3, 9, EOS], [7, EOS], [2, 2, 11, 19, 4, 8, EOS], [6, EOS]]
@@ -129,6 +130,17 @@ def test_neighbours_change_nothing(backend, model):
             assert found.tokens == alone[i].tokens
             assert found.score == alone[i].score
             assert_same_bits(found.attention, alone[i].attention)
+
+
+def test_flush_to_zero_of_the_process_has_no_effect(backend, model, flush_to_zero):
+    output = Linear(model.output.weight * np.float32(1e-39))
+    model = dataclasses.replace(model, output=output)
+    want = model.step(None, model.start(model.encode(SOURCES)))
+    assert np.any((want.logits != 0) & (np.abs(want.logits) < np.finfo(np.float32).tiny))
+    with flush_to_zero():
+        got = model.step(None, model.start(model.encode(SOURCES)))
+    assert_same_bits(got.logits, want.logits)
+    assert_same_bits(got.attention, want.attention)
 
 
 def test_steps_by_hand_equal_generate_and_may_branch(model):
