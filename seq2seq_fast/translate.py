@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -82,17 +82,18 @@ class Translator:
                 f" unknown {have[2]}; expected {size}, {self.model.eos}, {self.model.unk}"
             )
 
-    def translate(self, texts: Sequence[str]) -> list[Translation]:
+    def translate(self, texts: Iterable[str]) -> list[Translation]:
         """Translate texts, each of any number of sentences; a blank text gives a blank one.
 
         Raises
         ------
         TypeError
-            `texts` is not a sequence of str (a single str is not one).
+            `texts` holds something else than str, or is a str itself.
         """
-        if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+        given = [] if isinstance(texts, str) else list(texts)
+        if isinstance(texts, str) or not all(isinstance(text, str) for text in given):
             raise TypeError(f"texts must be a list of str; got {texts!r:.60}")
-        return list(self.stream(texts))
+        return list(self.stream(given))
 
     def stream(self, texts: Iterable[str]) -> Iterator[Translation]:
         """The same for any iterable, a few texts at a time: results come in order, as they are

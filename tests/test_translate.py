@@ -99,6 +99,12 @@ def test_any_text_is_translated(translator, text):
         assert (found.text.strip(), found.tokens, found.score) == ("", [], 0.0)
 
 
+def test_any_iterable_of_texts(translator):
+    assert [found.text for found in translator.translate(text for text in KNOWN)] == [
+        *KNOWN.values()
+    ]
+
+
 def test_stream_yields_before_the_source_ends(translator):
     def endless():
         while True:
