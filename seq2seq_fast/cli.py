@@ -10,7 +10,9 @@ import argparse
 import contextlib
 import json
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -103,7 +105,8 @@ def _translate(options: argparse.Namespace) -> None:
             results = translator.stream(texts)
         with _progress(len(options.text) or None, wanted=not typed) as step:
             for translation in results:
-                print(translation.text, flush=True)
+                with _uninterrupted():
+                    print(translation.text, flush=True)
                 step()
     if options.attention:
         from .plot import heat_map
@@ -130,6 +133,23 @@ def _read(opened: Iterable[tuple[str, IO[str]]]) -> Iterator[str]:
                 yield line.rstrip("\r\n")
         except UnicodeDecodeError as error:
             raise ValueError(f"{name}: not UTF-8 text ({error.reason})") from None
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ctrl-C waits for the end of the block: an interrupted print can cut a line, or repeat one."""
+    usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if not usual or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    pressed: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if pressed:
+        raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
