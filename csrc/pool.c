@@ -180,7 +180,7 @@ static void initialise(void)
     pthread_atfork(NULL, NULL, after_fork_in_child);
 }
 
-/* Starts workers up to `wanted` if the system gives them; signals stay with the caller's threads. */
+/* Starts workers up to `wanted`, if the system gives them. Signals stay with the other threads. */
 static void start_workers(int wanted)
 {
     sigset_t all, before;

@@ -37,7 +37,7 @@ typedef struct {
     s2s_strides mask;                /* of bytes: non-zero means "may attend" */
     s2s_strides bias;
     s2s_strides out, weights;        /* column stride: one element */
-    int64_t key_lengths[S2S_MAX_LEAD];         /* byte strides of an int64 array over the leading axes */
+    int64_t key_lengths[S2S_MAX_LEAD]; /* byte strides of int64 over the leading axes */
 } s2s_attention_problem;
 
 /* Fused attention over the operands' row 0, column 0. mask, bias, key_lengths and weights may be

@@ -245,11 +245,6 @@ def sigmoid(x: Array) -> Array:
     return one / (one + exp(-x))
 
 
-def _canonical(x: Array) -> Array:
-    """Every NaN the positive quiet one without payload."""
-    return np.where(np.isnan(x), x.dtype.type(np.nan), x)
-
-
 # ---- attention ----
 
 
@@ -296,7 +291,7 @@ def attention(
                     visible = visible & (positions <= i + plan.causal_offset)
                 if mask is not None:
                     visible = visible & mask[index][heads, rows]
-                out[index][heads, rows], w = _attend(
+                context, e, total = _attend(
                     query[index][heads, rows],
                     key_block,
                     value_block,
@@ -304,14 +299,16 @@ def attention(
                     visible,
                     None if bias is None else bias[index][heads, rows],
                 )
+                out[index][heads, rows] = _divide(context, total)
                 if weights is not None:
-                    weights[index][heads, rows] = w
+                    weights[index][heads, rows] = _divide(e, total)
 
 
 def _attend(
     query: Array, key: Array, value: Array, scale: Any, visible: Array, bias: Array | None
-) -> tuple[Array, Array]:
-    """query (heads, rows, D), key (heads, keys, D), value (heads, keys, Dv), visible (.., keys)."""
+) -> tuple[Array, Array, Array]:
+    """query (heads, rows, D), key (heads, keys, D), value (heads, keys, Dv), visible (.., keys)
+    give the undivided context (heads, rows, Dv), e (heads, rows, keys) and their sum (.., 1)."""
     s = ordered_matmul(query, key.swapaxes(-1, -2)) * scale
     if bias is not None:
         s = s + bias
@@ -324,12 +321,16 @@ def _attend(
     # A finite value times a weight of 0 adds nothing; a NaN or infinite one has to be left out.
     hidden_matter = not np.isfinite(value).all()
     context = ordered_matmul(e, value, visible if hidden_matter else None)
-    sees_none = total == 0  # the greatest visible score has the weight 1
-    zero = s.dtype.type(0)
-    return (
-        np.where(sees_none, zero, _canonical(context / total)),
-        np.where(sees_none, zero, _canonical(e / total)),
-    )
+    return context, e, total
+
+
+def _divide(x: Array, total: Array) -> Array:
+    """x / total, every NaN the positive quiet one without payload. A sum of 0 says that the row
+    sees no key, for the greatest visible score has the weight 1: such a row is zeros."""
+    real = x.dtype.type
+    quotient = x / total
+    quotient = np.where(np.isnan(quotient), real(np.nan), quotient)
+    return np.where(total == 0, real(0), quotient)
 
 
 # ---- layers ----

@@ -15,12 +15,12 @@ FOLD_128(add)
 FOLD_128(max)
 
 #define FOLD_256(op)                                                                               \
-    static inline float f32_fold_256_##op(__m256 a)                                                  \
+    static inline float f32_fold_256_##op(__m256 a)                                                \
     {                                                                                              \
         return f32_fold_128_##op(                                                                  \
             _mm_##op##_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1)));                \
     }                                                                                              \
-    static inline double f64_fold_256_##op(__m256d a)                                                \
+    static inline double f64_fold_256_##op(__m256d a)                                              \
     {                                                                                              \
         return f64_fold_128_##op(                                                                  \
             _mm_##op##_pd(_mm256_castpd256_pd128(a), _mm256_extractf128_pd(a, 1)));                \

@@ -78,5 +78,6 @@
 #include "tile.h"
 
 #define TABLE(P, REAL, ROWS)                                                                       \
-    {sizeof(REAL), ROWS, P##_pack, P##_tile, P##_mask_scores, P##_weigh, P##_divide, P##_context_visible}
+    {sizeof(REAL),   ROWS,       P##_pack,   P##_tile, P##_mask_scores,                            \
+     P##_weigh,      P##_divide, P##_context_visible}
 const s2s_kernels KERNELS[2] = {TABLE(f32, float, F32_ROWS), TABLE(f64, double, F64_ROWS)};

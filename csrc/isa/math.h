@@ -1,5 +1,5 @@
-/* The contract's exp on GROUP_VECS vectors of sixteen lanes (template, see lanes.h): the same steps and constants as
- * `exp` in seq2seq_fast/reference.py, for arguments up to zero, NaN included.
+/* The contract's exp on GROUP_VECS vectors of sixteen lanes (template, see lanes.h): the same steps
+ * and constants as `exp` in seq2seq_fast/reference.py, for arguments up to zero, NaN included.
  *
  * One exp is a chain of some thirty dependent operations. Going through several of them step by
  * step is what keeps the processor's multipliers and adders busy.

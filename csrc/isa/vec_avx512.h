@@ -1,4 +1,4 @@
-/* 512-bit registers: sixteen floats or eight doubles. Fused multiply-add is not used: see math.h. */
+/* 512-bit registers: sixteen floats or eight doubles. No fused multiply-add: see math.h. */
 #include "fold_x86.h"
 
 typedef __m512 f32_reg;
