@@ -17,7 +17,7 @@ KERNELS = "csrc/isa/kernels.c"
 # The flags of each instruction set, by processor architecture. `generic` is built everywhere.
 ISA_FLAGS = {
     "x86_64": {
-        "avx2": ["-mavx2"],
+        "avx2": ["-mavx2", "-mf16c"],
         "avx512": ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl"],
     },
     "aarch64": {"neon": []},

@@ -29,7 +29,7 @@ static double peak(void)
     for (int round = 0; round < ROUNDS; round++) {
         __m512 sum[8], product[8];
         for (int i = 0; i < 8; i++)
-            sum[i] = product[i] = _mm512_set1_ps(1);
+            sum[i] = product[i] = _mm512_set1_ps(1.0f + (float)i); /* all different, or they are one */
         const __m512 factor = _mm512_set1_ps(0.999999f);
         const double start = now();
         for (int step = 0; step < steps; step++)

@@ -3,36 +3,62 @@
  * numbers are touched by the kernels of one instruction set (kernels.h).
  *
  * One unit is up to `rows` query rows that share a key head (with grouped-query heads, rows of
- * several heads). Its scratch memory holds, in this order:
+ * several heads). Its keys are walked in blocks of 256, twice: for the greatest scores, then for
+ * weights and context. Pairs that are hidden by their position (causal, window, lengths) are skipped,
+ * as far as whole tiles of them go. Its scratch memory holds, in this order:
  *
  *   query    [blocks of width][rows][S2S_LDA]   the rows, cut into blocks of 256 features
- *   scores   [blocks of keys][rows][S2S_LDA]    dot products, then weights
- *   panels   [GROUP][width][16]                 the keys at hand, transposed
+ *   scores   [slots][rows][S2S_LDA]             dot products, then weights, of one block a slot
+ *   panels   [16][width][16]                    a block's keys, transposed
  *   tail     [256][16]                          the last, partial panel of the values, padded
  *   context  [rows][value panels * 16]          ordered sums so far
+ *   bias     [256]                              a row's, widened
+ *
+ * Where there are more blocks than slots (very long rows), those left over share the last slot, and
+ * their scores are computed again in the second walk: memory stays bounded, and the bits the same.
  */
+#include <math.h>
 #include <string.h>
 
 #include "kernels.h"
 #include "pool.h"
 
 enum {
-    GROUP = 4,            /* key panels packed at a time: they stay in the first-level cache */
-    MOST_ROWS = 96,       /* more rows would not make packing any cheaper */
-    SCORES_SIZE = 700000, /* bytes of scores to aim for: a part of the second-level cache */
-    SMALL_WORK = 131072,  /* multiply-adds that are done before another thread wakes up */
+    MOST_ROWS = 256,        /* more rows would not make packing any cheaper */
+    CACHED_SCORES = 1400000, /* bytes of scores to aim for */
+    MOST_SCORES = 3400000,  /* bytes of scores that are never exceeded, but by one row's weights */
+    SMALL_WORK = 131072,    /* multiply-adds that are done before another thread wakes up */
+    ROWS_AHEAD = 64,        /* how early keys and values are asked for from memory */
+    AHEAD_PANELS = ROWS_AHEAD / S2S_LANES,
 };
 
 typedef struct {
     const s2s_attention_problem *p;
-    const s2s_kernels *kernels;
-    double scale;
-    const char *query, *key, *value, *mask, *bias, *key_lengths;
-    char *out, *weights;
-    int rows;                                                      /* of a unit */
-    int64_t group_rows, tiles;                                     /* rows, units of a key head */
-    size_t query_at, scores_at, panels_at, tail_at, context_at, size; /* scratch, bytes */
+    const s2s_kernels *in;      /* of the keys and values */
+    const s2s_kernels *out;     /* of the query, bias, sinks and results */
+    const s2s_kernels *compute; /* of what is in scratch memory */
+    double scale, softcap;
+    const char *query, *key, *value, *mask, *bias, *sinks;
+    const s2s_span *spans;
+    char *result, *weights, *statistics;
+    int rows;                  /* of a unit */
+    int64_t slots, tiles;      /* blocks of scores held; units of a key head */
+    size_t query_at, scores_at, panels_at, tail_at, context_at, bias_at, size; /* scratch, bytes */
 } job;
+
+/* One unit at work. Keys count from the sequence's first one; [from, to) are visible. */
+typedef struct {
+    const job *jb;
+    int rows;
+    int64_t block;                                    /* the first one that any row sees, times 256 */
+    int64_t end;                                      /* past the last visible key of all rows */
+    const char *k, *v, *mask, *bias;                  /* at this unit's index of the leading axes */
+    char *out, *weights, *statistics;
+    char *query, *scores, *panels, *tail, *context, *bias_row; /* scratch */
+    int64_t head[MOST_ROWS], row[MOST_ROWS];          /* where a row is in the operands */
+    int64_t from[MOST_ROWS], to[MOST_ROWS];
+    double greatest[MOST_ROWS], sums[MOST_ROWS];
+} unit;
 
 static int64_t blocks(int64_t n)
 {
@@ -49,170 +75,436 @@ static int64_t min64(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
-/* Byte offset of row 0 of one (lead..., head) of an operand. */
-static ptrdiff_t offset_of(const s2s_attention_problem *p, const int64_t *lead_strides,
-                           const int64_t *lead_index)
+static int64_t max64(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* Byte offset of row 0 of one (lead..., head 0) of an operand. */
+static ptrdiff_t offset_of(const s2s_attention_problem *p, const s2s_strides *strides,
+                           const int64_t *lead)
 {
     ptrdiff_t offset = 0;
     for (int axis = 0; axis < p->lead_axes; axis++)
-        offset += lead_index[axis] * lead_strides[axis];
+        offset += lead[axis] * strides->lead[axis];
     return offset;
 }
 
-/* The keys that query row i may see are 0..visible-1, masks apart. */
-static int64_t visible_keys(const s2s_attention_problem *p, int64_t length, int64_t i)
+/* The visible keys of rows [first, first + count) within [start, stop): the range that holds them
+ * all, empty (from >= to) if there are none. */
+typedef struct {
+    int64_t from, to;
+} range;
+
+static range visible(const unit *u, int first, int count, int64_t start, int64_t stop)
 {
-    if (!p->causal)
-        return length;
-    const int64_t last = i + p->causal_offset;
-    return last < 0 ? 0 : min64(last + 1, length);
+    range all = {stop, start};
+    for (int r = first; r < first + count; r++) {
+        const int64_t from = max64(u->from[r], start), to = min64(u->to[r], stop);
+        if (from < to) {
+            all.from = min64(all.from, from);
+            all.to = max64(all.to, to);
+        }
+    }
+    return all;
 }
 
-static void attend_unit(void *job_, int64_t unit, void *scratch_)
+/* Where the scores of one row's block are. */
+static char *scores_of(const unit *u, int64_t block, int row)
+{
+    const job *jb = u->jb;
+    const int64_t slot = min64((block - u->block) / S2S_BLOCK, jb->slots - 1);
+    return u->scores + (slot * jb->rows + row) * S2S_LDA * (ptrdiff_t)jb->compute->element_size;
+}
+
+/* Where a row's features from `c` on are, c a multiple of 256. */
+static char *query_of(const unit *u, int64_t c, int row)
+{
+    const job *jb = u->jb;
+    return u->query
+           + (c / S2S_BLOCK * jb->rows + row) * S2S_LDA * (ptrdiff_t)jb->compute->element_size;
+}
+
+/* Whether the block's scores lie in a slot of their own. */
+static int is_kept(const unit *u, int64_t block)
+{
+    const int64_t slots = u->jb->slots;
+    return (block - u->block) / S2S_BLOCK < slots - 1 || u->end - u->block <= slots * S2S_BLOCK;
+}
+
+/* The visible keys of each of the rows, within the block. */
+static void clip(const unit *u, int64_t block, int first, int count, int *from, int *to)
+{
+    for (int r = 0; r < count; r++) {
+        const int64_t start = max64(u->from[first + r], block);
+        const int64_t stop = min64(u->to[first + r], block + S2S_BLOCK);
+        from[r] = start < stop ? (int)(start - block) : 0;
+        to[r] = start < stop ? (int)(stop - block) : 0;
+    }
+}
+
+/* Dot products of a few rows with the keys [from, to) of the block, transposed on the way. Returns
+ * where it stopped: a last few keys are left over. */
+static int64_t few_dots(unit *u, int64_t block, int first, int count, int64_t from, int64_t to)
+{
+    const job *const jb = u->jb;
+    const s2s_attention_problem *const p = jb->p;
+    const ptrdiff_t element = (ptrdiff_t)jb->in->element_size;
+    int64_t j = from;
+    for (; j + 2 * S2S_LANES <= to; j += 2 * S2S_LANES) {
+        const int64_t ahead = j + ROWS_AHEAD + 2 * S2S_LANES <= u->end ? ROWS_AHEAD : 0;
+        char *const scores = scores_of(u, block, first);
+        for (int64_t c = 0; c == 0 || c < p->width; c += S2S_BLOCK)
+            jb->in->dots(count, query_of(u, c, first), u->k + j * p->key.row + c * element,
+                         p->key.row / element, (int)min64(S2S_BLOCK, p->width - c), ahead,
+                         scores + (j - block) * (ptrdiff_t)jb->compute->element_size, S2S_LDA,
+                         c > 0, c + S2S_BLOCK >= p->width ? jb->scale : 1);
+    }
+    return j;
+}
+
+/* The keys [from, to), from a multiple of 16, transposed into panels; or where they lie so already. */
+static const char *panels_of(unit *u, int64_t from, int64_t to)
+{
+    const job *const jb = u->jb;
+    const s2s_attention_problem *const p = jb->p;
+    if (p->packed)
+        return u->k + from / S2S_LANES * p->key.row;
+    for (int64_t j = from; j < to; j += S2S_LANES) {
+        const int64_t ahead = j + ROWS_AHEAD + S2S_LANES <= u->end ? ROWS_AHEAD : 0;
+        jb->in->pack(u->k + j * p->key.row, p->key.row / (ptrdiff_t)jb->in->element_size,
+                     (int)min64(S2S_LANES, to - j), p->width, ahead,
+                     u->panels + (j - from) * p->width * (ptrdiff_t)jb->compute->element_size);
+    }
+    return u->panels;
+}
+
+/* The mask and the bias of one row, where there are any. */
+static void mask_row(unit *u, int64_t block, int r, int from, int to)
+{
+    const job *const jb = u->jb;
+    const s2s_attention_problem *const p = jb->p;
+    const char *bias = NULL, *mask = NULL;
+    if (u->mask)
+        mask = u->mask + u->head[r] * p->mask.head + u->row[r] * p->mask.row
+               + block * p->mask.column;
+    if (u->bias) {
+        bias = u->bias + u->head[r] * p->bias.head + u->row[r] * p->bias.row
+               + block * p->bias.column;
+        if (jb->out != jb->compute) {
+            const ptrdiff_t start = p->bias.column ? from : 0;
+            jb->out->widen(bias + start * p->bias.column, p->bias.column ? to - from : 1,
+                           u->bias_row + start * (ptrdiff_t)jb->compute->element_size);
+            bias = u->bias_row;
+        }
+    }
+    jb->compute->mask(scores_of(u, block, r), from, to, bias, p->bias.column != 0,
+                      (const uint8_t *)mask, p->mask.column != 0);
+}
+
+/* Final scores of one block for the rows [first, first + count), their greatest kept. */
+static void score(unit *u, int64_t block, int first, int count)
+{
+    const job *const jb = u->jb;
+    const s2s_attention_problem *const p = jb->p;
+    const range seen = visible(u, first, count, block, block + S2S_BLOCK);
+    if (seen.from >= seen.to)
+        return;
+    int64_t start = seen.from / S2S_LANES * S2S_LANES;
+    if (!p->packed && count <= S2S_DOT_ROWS)
+        start = few_dots(u, block, first, count, start, seen.to);
+    const char *const panels = panels_of(u, start, seen.to);
+    const s2s_kernels *const kernels = p->packed ? jb->in : jb->compute; /* of the panels */
+    const ptrdiff_t element = (ptrdiff_t)kernels->element_size;
+    const ptrdiff_t panel = p->packed ? p->key.row / element : (ptrdiff_t)p->width * S2S_LANES;
+    const int more = p->packed && seen.to + S2S_BLOCK <= u->end;
+
+    for (int r = first; r < first + count; r += kernels->tile_rows) {
+        const int n = (int)min64(kernels->tile_rows, first + count - r);
+        const range part = visible(u, r, n, block, block + S2S_BLOCK);
+        if (part.from >= part.to)
+            continue;
+        const int64_t j = max64(start, part.from / S2S_LANES * S2S_LANES);
+        const int cols = (int)((part.to - j + S2S_LANES - 1) / S2S_LANES);
+        char *const scores = scores_of(u, block, r);
+        for (int64_t c = 0; cols > 0 && (c == 0 || c < p->width); c += S2S_BLOCK)
+            kernels->tile(n, cols, query_of(u, c, r),
+                          panels + ((j - start) / S2S_LANES * panel + c * S2S_LANES) * element,
+                          S2S_LANES, panel, more ? AHEAD_PANELS * panel : 0,
+                          (int)min64(S2S_BLOCK, p->width - c),
+                          scores + (j - block) * (ptrdiff_t)jb->compute->element_size, S2S_LDA,
+                          c > 0, c + S2S_BLOCK >= p->width ? jb->scale : 1);
+        int from[MOST_ROWS], to[MOST_ROWS];
+        clip(u, block, r, n, from, to);
+        for (int i = 0; i < n && (jb->softcap != 0 || u->mask || u->bias); i++) {
+            if (from[i] >= to[i])
+                continue;
+            if (jb->softcap != 0)
+                jb->compute->softcap(scores_of(u, block, r + i), from[i], to[i], jb->softcap);
+            if (u->mask || u->bias)
+                mask_row(u, block, r + i, from[i], to[i]);
+        }
+        jb->compute->greatest(n, scores, from, to, u->greatest + r);
+    }
+}
+
+/* context (+)= the chunk's weights of one block x the values [seen.from, seen.to): whole panels of
+ * values as they lie, a last partial one padded. */
+static void add_context(unit *u, int64_t block, int first, int count, range seen, int add)
+{
+    const job *const jb = u->jb;
+    const s2s_attention_problem *const p = jb->p;
+    const ptrdiff_t size = (ptrdiff_t)jb->compute->element_size;
+    const ptrdiff_t element = (ptrdiff_t)jb->in->element_size;
+    const int64_t whole = p->value_width / S2S_LANES, left = p->value_width % S2S_LANES;
+    const ptrdiff_t stride = (ptrdiff_t)round_up(p->value_width, S2S_LANES);
+    char *const context = u->context + first * stride * size;
+    const char *const weights = scores_of(u, block, first) + (seen.from - block) * size;
+    const char *const values = u->v + seen.from * p->value.row;
+    const int depth = (int)(seen.to - seen.from);
+    const ptrdiff_t ahead = seen.to + ROWS_AHEAD <= u->end ? ROWS_AHEAD * p->value.row / element : 0;
+    jb->in->tile(count, (int)whole, weights, values, p->value.row / element, S2S_LANES, ahead, depth,
+                 context, stride, add, 1);
+    if (left) {
+        memset(u->tail, 0, (size_t)(depth * S2S_LANES * element));
+        for (int i = 0; i < depth; i++)
+            memcpy(u->tail + i * S2S_LANES * element,
+                   values + i * p->value.row + whole * S2S_LANES * element,
+                   (size_t)(left * element));
+        jb->in->tile(count, 1, weights, u->tail, S2S_LANES, 0, 0, depth,
+                     context + whole * S2S_LANES * size, stride, add, 1);
+    }
+}
+
+/* One block's weights, their sums, and what they add to the context. started[c] says whether chunk
+ * c of the rows has a context yet. */
+static void weigh(unit *u, int64_t block, int *started)
+{
+    const job *const jb = u->jb;
+    const int chunk = jb->compute->tile_rows;
+    int from[MOST_ROWS], to[MOST_ROWS];
+    clip(u, block, 0, u->rows, from, to);
+    for (int r = 0; r < u->rows; r += chunk) {
+        const int n = (int)min64(chunk, u->rows - r);
+        const range seen = visible(u, r, n, block, block + S2S_BLOCK);
+        if (seen.from >= seen.to)
+            continue;
+        jb->compute->weigh(n, scores_of(u, block, r), from + r, to + r,
+                           (int)(seen.from - block) / S2S_LANES * S2S_LANES,
+                           (int)round_up(seen.to - block, S2S_LANES), u->greatest + r, u->sums + r);
+        add_context(u, block, r, n, seen, started[r / chunk]);
+        started[r / chunk] = 1;
+    }
+}
+
+/* The context of one row once more, without touching the values of hidden keys. */
+static void context_visible(unit *u, int r)
+{
+    const job *const jb = u->jb;
+    const s2s_attention_problem *const p = jb->p;
+    const ptrdiff_t size = (ptrdiff_t)jb->compute->element_size;
+    char *const context = u->context + r * (ptrdiff_t)round_up(p->value_width, S2S_LANES) * size;
+    char *const weights = u->tail; /* [256], free by now */
+    memset(context, 0, (size_t)(p->value_width * size));
+    for (int64_t block = u->block; block < u->end; block += S2S_BLOCK) {
+        double greatest = u->greatest[r], sum = 0;
+        int from, to;
+        clip(u, block, r, 1, &from, &to);
+        if (from >= to)
+            continue;
+        score(u, block, r, 1);
+        char *const scores = scores_of(u, block, r);
+        memcpy(weights, scores, (size_t)(S2S_BLOCK * size));
+        jb->compute->weigh(1, weights, &from, &to, from / S2S_LANES * S2S_LANES,
+                           (int)round_up(to, S2S_LANES), &greatest, &sum);
+        jb->in->context_visible(scores + from * size, weights + from * size, to - from,
+                                u->v + (block + from) * p->value.row,
+                                p->value.row / (ptrdiff_t)jb->in->element_size, p->value_width,
+                                context);
+    }
+}
+
+/* One element as a double, exactly. */
+static double number(const job *jb, const char *at)
+{
+    float narrow;
+    double wide;
+    if (jb->compute->compute_type == S2S_FLOAT64) {
+        jb->out->widen(at, 1, &wide);
+        return wide;
+    }
+    jb->out->widen(at, 1, &narrow);
+    return (double)narrow;
+}
+
+/* What row r gives: its context, and if asked its weights and statistics. */
+static void store(unit *u, int r, int sees_none)
+{
+    const job *const jb = u->jb;
+    const s2s_attention_problem *const p = jb->p;
+    const ptrdiff_t size = (ptrdiff_t)jb->compute->element_size;
+    const ptrdiff_t element = (ptrdiff_t)jb->out->element_size;
+    char *const context = u->context + r * (ptrdiff_t)round_up(p->value_width, S2S_LANES) * size;
+    char *const out = u->out + u->head[r] * p->out.head + u->row[r] * p->out.row;
+    if (u->weights) {
+        char *const weights = u->weights + u->head[r] * p->weights.head + u->row[r] * p->weights.row;
+        memset(weights, 0, (size_t)(p->keys * element));
+        if (u->sums[r] != u->sums[r]) { /* 0 / NaN is what hidden keys weigh, too */
+            memset(u->bias_row, 0, (size_t)(S2S_BLOCK * size));
+            for (int64_t j = 0; j < p->keys; j += S2S_BLOCK)
+                jb->out->divide(u->bias_row, u->sums[r], min64(S2S_BLOCK, p->keys - j),
+                                weights + j * element);
+        }
+        for (int64_t block = u->block; block < u->end && !sees_none; block += S2S_BLOCK) {
+            int from, to;
+            clip(u, block, r, 1, &from, &to);
+            jb->out->divide(scores_of(u, block, r) + from * size, u->sums[r], to - from,
+                            weights + (block + from) * element);
+        }
+    }
+    if (u->statistics) {
+        double *const at = (double *)(u->statistics + u->head[r] * p->statistics.head
+                                      + u->row[r] * p->statistics.row);
+        at[0] = sees_none ? -INFINITY : u->greatest[r];
+        at[1] = sees_none ? 0 : u->sums[r];
+    }
+    if (sees_none)
+        memset(out, 0, (size_t)(p->value_width * element));
+    else if (jb->out->divide(context, u->sums[r], p->value_width, out)
+             && u->sums[r] == u->sums[r]) {
+        /* A hidden key's value may have been NaN or infinite, and 0 * that is NaN. */
+        context_visible(u, r);
+        jb->out->divide(context, u->sums[r], p->value_width, out);
+    }
+}
+
+static void attend(void *job_, int64_t number_of_unit, void *scratch)
 {
     const job *const jb = job_;
     const s2s_attention_problem *const p = jb->p;
-    const s2s_kernels *const kernels = jb->kernels;
-    const ptrdiff_t size = (ptrdiff_t)kernels->element_size;
-    char *const scratch = scratch_;
-    char *const query = scratch + jb->query_at, *const scores = scratch + jb->scores_at;
-    char *const panels = scratch + jb->panels_at, *const tail = scratch + jb->tail_at;
-    char *const context = scratch + jb->context_at;
-    const ptrdiff_t block_elements = (ptrdiff_t)jb->rows * S2S_LDA; /* from block to block */
+    const int64_t tile = number_of_unit % jb->tiles;
+    const int64_t key_head = number_of_unit / jb->tiles % p->key_heads;
+    const int64_t index = number_of_unit / jb->tiles / p->key_heads;
+    unit state, *const u = &state;
 
-    /* 1. Which rows: unit -> (lead index, key head, first row). */
-    const int64_t first = unit % jb->tiles * jb->rows;
-    const int rows = (int)min64(jb->rows, jb->group_rows - first);
-    const int64_t key_head = unit / jb->tiles % p->key_heads;
-    int64_t lead[S2S_MAX_LEAD], rest = unit / jb->tiles / p->key_heads;
+    /* 1. Which rows: those of one sequence (an index of the leading axes) and one key head. */
+    s2s_span span = {.queries = p->queries, .keys = p->keys, .offset = p->offset};
+    if (jb->spans)
+        span = jb->spans[index];
+    const int64_t group = p->heads / p->key_heads, first = tile * jb->rows;
+    u->jb = jb;
+    u->rows = (int)min64(jb->rows, group * span.queries - first);
+    if (u->rows <= 0)
+        return;
+    int64_t lead[S2S_MAX_LEAD], rest = index;
     for (int axis = p->lead_axes - 1; axis >= 0; axis--) {
         lead[axis] = rest % p->lead[axis];
         rest /= p->lead[axis];
     }
-    const char *q = jb->query + offset_of(p, p->query.lead, lead);
-    const char *k = jb->key + offset_of(p, p->key.lead, lead) + key_head * p->key.head;
-    const char *v = jb->value + offset_of(p, p->value.lead, lead) + key_head * p->value.head;
-    const ptrdiff_t out_lead = offset_of(p, p->out.lead, lead);
-    const ptrdiff_t weights_lead = offset_of(p, p->weights.lead, lead);
-    const ptrdiff_t mask_lead = offset_of(p, p->mask.lead, lead);
-    const ptrdiff_t bias_lead = offset_of(p, p->bias.lead, lead);
-    int64_t length = p->keys;
-    if (jb->key_lengths)
-        memcpy(&length, jb->key_lengths + offset_of(p, p->key_lengths, lead), sizeof length);
-
-    int64_t head_of[MOST_ROWS], row_of[MOST_ROWS], visible[MOST_ROWS], keys = 0;
-    for (int r = 0; r < rows; r++) {
-        head_of[r] = key_head * (p->heads / p->key_heads) + (first + r) / p->queries;
-        row_of[r] = (first + r) % p->queries;
-        visible[r] = visible_keys(p, length, row_of[r]);
-        keys = visible[r] > keys ? visible[r] : keys;
+    u->k = jb->key + offset_of(p, &p->key, lead) + key_head * p->key.head
+           + span.key_start * p->key.row;
+    u->v = jb->value + offset_of(p, &p->value, lead) + key_head * p->value.head
+           + span.key_start * p->value.row;
+    u->mask = jb->mask ? jb->mask + offset_of(p, &p->mask, lead) : NULL;
+    u->bias = jb->bias ? jb->bias + offset_of(p, &p->bias, lead) : NULL;
+    u->out = jb->result + offset_of(p, &p->out, lead) + span.query_start * p->out.row;
+    u->weights = jb->weights ? jb->weights + offset_of(p, &p->weights, lead) : NULL;
+    u->statistics = jb->statistics ? jb->statistics + offset_of(p, &p->statistics, lead)
+                                         + span.query_start * p->statistics.row
+                                   : NULL;
+    u->query = (char *)scratch + jb->query_at;
+    u->scores = (char *)scratch + jb->scores_at;
+    u->panels = (char *)scratch + jb->panels_at;
+    u->tail = (char *)scratch + jb->tail_at;
+    u->context = (char *)scratch + jb->context_at;
+    u->bias_row = (char *)scratch + jb->bias_at;
+    u->block = span.keys;
+    u->end = 0;
+    int64_t head = key_head * group + first / span.queries, row = first % span.queries;
+    for (int r = 0; r < u->rows; r++, row++) {
+        if (row == span.queries) {
+            head++;
+            row = 0;
+        }
+        u->head[r] = head;
+        u->row[r] = row;
+        const int64_t position = u->row[r] + span.offset;
+        u->from[r] = max64(0, position - p->left);
+        u->to[r] = min64(span.keys, position + p->right + 1);
+        if (u->from[r] < u->to[r]) {
+            u->block = min64(u->block, u->from[r] / S2S_BLOCK * S2S_BLOCK);
+            u->end = max64(u->end, u->to[r]);
+        }
+        u->greatest[r] = -INFINITY;
+        u->sums[r] = 0;
     }
-    const int64_t width = round_up(jb->weights ? p->keys : keys, S2S_LANES);
 
     /* 2. The query rows, in blocks. */
-    for (int r = 0; r < rows; r++) {
-        const char *from = q + head_of[r] * p->query.head + row_of[r] * p->query.row;
+    const char *const q = jb->query + offset_of(p, &p->query, lead) + span.query_start * p->query.row;
+    for (int r = 0; r < u->rows; r++) {
+        const char *from = q + u->head[r] * p->query.head + u->row[r] * p->query.row;
         for (int64_t c = 0; c < p->width; c += S2S_BLOCK)
-            memcpy(query + (c / S2S_BLOCK * block_elements + r * S2S_LDA) * size, from + c * size,
-                   (size_t)(min64(S2S_BLOCK, p->width - c) * size));
+            jb->out->widen(from + c * (ptrdiff_t)jb->out->element_size,
+                           min64(S2S_BLOCK, p->width - c), query_of(u, c, r));
     }
 
-    /* 3. Dot products: a few panels of keys at a time, each against all rows. */
-    for (int64_t j = 0; j < keys; j += GROUP * S2S_LANES) {
-        const int cols = (int)(round_up(min64(GROUP * S2S_LANES, keys - j), S2S_LANES) / S2S_LANES);
-        const ptrdiff_t panel = (ptrdiff_t)p->width * S2S_LANES;
-        for (int g = 0; g < cols; g++) {
-            const int64_t at = j + g * S2S_LANES;
-            kernels->pack(k + at * p->key.row, p->key.row / size,
-                          (int)min64(S2S_LANES, keys - at), p->width, panels + g * panel * size);
-        }
-        char *to = scores + (j / S2S_BLOCK * block_elements + j % S2S_BLOCK) * size;
-        for (int64_t c = 0; c == 0 || c < p->width; c += S2S_BLOCK)
-            kernels->tile(rows, cols, query + c / S2S_BLOCK * block_elements * size,
-                          panels + c * S2S_LANES * size, S2S_LANES, panel,
-                          (int)min64(S2S_BLOCK, p->width - c), to, S2S_LDA, c > 0,
-                          c + S2S_BLOCK >= p->width ? jb->scale : 1);
-    }
-
-    /* 4. Weights, in two passes over the rows, so that no row waits for its own maximum. */
-    double sum[MOST_ROWS], greatest[MOST_ROWS];
-    for (int r = 0; r < rows; r++) {
-        const char *bias = NULL;
-        const uint8_t *mask = NULL;
-        if (jb->bias)
-            bias = jb->bias + bias_lead + head_of[r] * p->bias.head + row_of[r] * p->bias.row;
-        if (jb->mask)
-            mask = (const uint8_t *)jb->mask + mask_lead + head_of[r] * p->mask.head
-                   + row_of[r] * p->mask.row;
-        greatest[r] = kernels->mask_scores(scores + (ptrdiff_t)r * S2S_LDA * size, block_elements,
-                                           visible[r], bias, p->bias.column / size, mask,
-                                           p->mask.column);
-    }
-    for (int r = 0; r < rows; r++)
-        sum[r] = kernels->weigh(scores + (ptrdiff_t)r * S2S_LDA * size, block_elements, visible[r],
-                                width, greatest[r]);
-
-    /* 5. Context: whole panels of values as they lie, a last partial one padded. */
-    const int64_t whole = p->value_width / S2S_LANES, left = p->value_width % S2S_LANES;
-    const ptrdiff_t context_stride = (ptrdiff_t)round_up(p->value_width, S2S_LANES);
-    for (int64_t j = 0; j < keys; j += S2S_BLOCK) {
-        const int depth = (int)min64(S2S_BLOCK, keys - j);
-        const char *weights = scores + j / S2S_BLOCK * block_elements * size;
-        const char *values = v + j * p->value.row;
-        kernels->tile(rows, (int)whole, weights, values, p->value.row / size, S2S_LANES, depth,
-                      context, context_stride, j > 0, 1);
-        if (left) {
-            memset(tail, 0, (size_t)(depth * S2S_LANES * size));
-            for (int i = 0; i < depth; i++)
-                memcpy(tail + i * S2S_LANES * size,
-                       values + i * p->value.row + whole * S2S_LANES * size, (size_t)(left * size));
-            kernels->tile(rows, 1, weights, tail, S2S_LANES, 0, depth,
-                          context + whole * S2S_LANES * size, context_stride, j > 0, 1);
+    /* 3. The greatest score of each row, its sink among them. */
+    for (int64_t block = u->block; block < u->end; block += S2S_BLOCK)
+        score(u, block, 0, u->rows);
+    int blind[MOST_ROWS];
+    double sinks[MOST_ROWS];
+    for (int r = 0; r < u->rows; r++) {
+        blind[r] = u->greatest[r] == -INFINITY;
+        if (jb->sinks) {
+            sinks[r] = number(jb, jb->sinks + offset_of(p, &p->sinks, lead)
+                                      + u->head[r] * p->sinks.head);
+            if (sinks[r] > u->greatest[r])
+                u->greatest[r] = sinks[r];
         }
     }
 
-    /* 6. Results. */
-    for (int r = 0; r < rows; r++) {
-        char *const out = jb->out + out_lead + head_of[r] * p->out.head + row_of[r] * p->out.row;
-        char *const row = scores + (ptrdiff_t)r * S2S_LDA * size;
-        char *const sums = context + r * context_stride * size;
-        if (sum[r] == 0)
-            memset(out, 0, (size_t)(p->value_width * size));
-        else if (kernels->divide(sums, sum[r], p->value_width, out) && sum[r] == sum[r]) {
-            /* A hidden key's value may have been NaN or infinite, and 0 * that is NaN. */
-            kernels->context_visible(row, block_elements, keys, v, p->value.row / size,
-                                     p->value_width, sums);
-            kernels->divide(sums, sum[r], p->value_width, out);
-        }
-        if (jb->weights) {
-            char *const weights = jb->weights + weights_lead + head_of[r] * p->weights.head
-                                  + row_of[r] * p->weights.row;
-            for (int64_t j = 0; j < p->keys; j += S2S_BLOCK)
-                kernels->divide(row + j / S2S_BLOCK * block_elements * size,
-                                sum[r] == 0 ? 1 : sum[r], min64(S2S_BLOCK, p->keys - j),
-                                weights + j * size);
-        }
+    /* 4. Weights, their sums, and the context. */
+    int started[MOST_ROWS] = {0};
+    for (int64_t block = u->block; block < u->end; block += S2S_BLOCK) {
+        if (!is_kept(u, block))
+            score(u, block, 0, u->rows);
+        weigh(u, block, started);
+    }
+
+    /* 5. Results. */
+    for (int r = 0; r < u->rows; r++) {
+        const int sees_none = blind[r] && u->sums[r] == 0; /* NaN scores show in the sum */
+        if (jb->sinks)
+            u->sums[r] = jb->compute->add_sink(u->sums[r], sinks[r], u->greatest[r]);
+        store(u, r, sees_none);
     }
 }
 
 /* How many query rows make a unit: enough to make packing cheap, few enough for the cache and for
- * every thread to have a share. No result depends on it. */
-static int choose_rows(const job *jb, int64_t groups, int threads)
+ * every thread to have a share; and how many blocks of scores it holds. No result depends on it. */
+static void choose_rows(job *jb, int64_t groups, int64_t group_rows, int threads)
 {
-    const int step = jb->kernels->tile_rows;
-    const int64_t row_size =
-        blocks(jb->p->keys) * S2S_LDA * (int64_t)jb->kernels->element_size;
-    int64_t rows = min64(MOST_ROWS, SCORES_SIZE / row_size);
+    const s2s_attention_problem *const p = jb->p;
+    const int step = jb->compute->tile_rows;
+    const int64_t block_size = S2S_LDA * (int64_t)jb->compute->element_size; /* of one row */
+    int64_t total = blocks(p->keys);
+    if (p->left < p->keys && p->right < p->keys) /* what a window over 96 rows can touch */
+        total = min64(total, blocks(p->left + p->right + min64(p->queries, MOST_ROWS)) + 1);
+    int64_t rows = min64(MOST_ROWS, CACHED_SCORES / (total * block_size));
     if (threads > 1)
-        rows = min64(rows, round_up(groups * jb->group_rows, 4 * threads) / (4 * threads));
-    rows = rows / step * step;
-    rows = rows < step ? step : rows;
-    return (int)min64(rows, jb->group_rows);
+        rows = min64(rows, round_up(groups * group_rows, 4 * threads) / (4 * threads));
+    rows = max64(step, rows / step * step);
+    if (jb->weights)
+        rows = max64(1, min64(rows, MOST_SCORES / (total * block_size)));
+    jb->rows = (int)min64(rows, group_rows);
+    jb->slots = jb->weights ? total : max64(1, min64(total, MOST_SCORES / (jb->rows * block_size)));
+    jb->tiles = (group_rows + jb->rows - 1) / jb->rows;
 }
 
 int s2s_attention(const s2s_attention_problem *problem, int isa, int threads, double scale,
-                  const void *query, const void *key, const void *value, const void *mask,
-                  const void *bias, const void *key_lengths, void *out, void *weights)
+                  double softcap, const void *query, const void *key, const void *value,
+                  const void *mask, const void *bias, const void *sinks, const s2s_span *spans,
+                  void *out, void *weights, double *statistics)
 {
     const s2s_attention_problem *const p = problem;
     int64_t groups = p->key_heads; /* of query rows that share a key head */
@@ -221,33 +513,42 @@ int s2s_attention(const s2s_attention_problem *problem, int isa, int threads, do
     if (groups == 0 || p->heads == 0 || p->queries == 0)
         return S2S_OK;
 
+    const s2s_kernels *const kernels = s2s_kernels_of(isa, p->type);
     job jb = {.p = p,
-              .kernels = s2s_kernels_of(isa, p->type),
+              .in = s2s_kernels_of(isa, p->key_type),
+              .out = kernels,
+              .compute = s2s_kernels_of(isa, kernels->compute_type),
               .scale = scale,
+              .softcap = softcap,
               .query = query,
               .key = key,
               .value = value,
               .mask = mask,
               .bias = bias,
-              .key_lengths = key_lengths,
-              .out = out,
-              .weights = weights};
-    jb.group_rows = p->heads / p->key_heads * p->queries;
-    const int64_t work = groups * jb.group_rows * p->keys * (p->width + p->value_width);
+              .sinks = sinks,
+              .spans = spans,
+              .result = out,
+              .weights = weights,
+              .statistics = (char *)statistics};
+    const int64_t group_rows = p->heads / p->key_heads * p->queries;
+    const int64_t work = groups * group_rows * p->keys * (p->width + p->value_width);
     threads = (int)min64(threads, 1 + work / SMALL_WORK);
-    jb.rows = choose_rows(&jb, groups, threads);
-    jb.tiles = (jb.group_rows + jb.rows - 1) / jb.rows;
+    choose_rows(&jb, groups, group_rows, threads);
 
-    const size_t size = jb.kernels->element_size, rows = (size_t)jb.rows;
-    const size_t sizes[] = {rows * S2S_LDA * (size_t)blocks(p->width) * size,
-                            rows * S2S_LDA * (size_t)blocks(p->keys) * size,
-                            GROUP * S2S_LANES * (size_t)p->width * size,
-                            S2S_BLOCK * S2S_LANES * size,
-                            rows * (size_t)round_up(p->value_width, S2S_LANES) * size};
-    size_t *const at[] = {&jb.query_at, &jb.scores_at, &jb.panels_at, &jb.tail_at, &jb.context_at};
-    for (int i = 0; i < 5; i++) {
-        *at[i] = jb.size;
-        jb.size += (sizes[i] + 63) / 64 * 64;
+    const size_t size = jb.compute->element_size, rows = (size_t)jb.rows;
+    const struct {
+        size_t *at, size;
+    } parts[] = {
+        {&jb.query_at, rows * S2S_LDA * (size_t)blocks(p->width) * size},
+        {&jb.scores_at, rows * S2S_LDA * (size_t)jb.slots * size},
+        {&jb.panels_at, p->packed ? 0 : S2S_BLOCK * (size_t)p->width * size},
+        {&jb.tail_at, S2S_BLOCK * S2S_LANES * size},
+        {&jb.context_at, rows * (size_t)round_up(p->value_width, S2S_LANES) * size},
+        {&jb.bias_at, S2S_BLOCK * size},
+    };
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        *parts[i].at = jb.size;
+        jb.size += (parts[i].size + 63) / 64 * 64;
     }
-    return s2s_run(attend_unit, &jb, groups * jb.tiles, threads, jb.size);
+    return s2s_run(attend, &jb, groups * jb.tiles, threads, jb.size);
 }

@@ -2,6 +2,17 @@
  * system run. The build says what was compiled by S2S_HAVE_*; nothing here uses a vector. */
 #include "kernels.h"
 
+#if defined(__x86_64__) && defined(__GNUC__)
+#include <cpuid.h>
+
+/* Conversions of half floats: some compilers' __builtin_cpu_supports does not know the name. */
+static int has_f16c(void)
+{
+    unsigned a, b, c, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
+#endif
+
 const s2s_kernels *s2s_kernels_of(int isa, int type)
 {
     switch (isa) {
@@ -43,7 +54,7 @@ int s2s_isa_usable(int isa)
 #if defined(__x86_64__) && defined(__GNUC__)
     /* The compiler's own check asks the operating system too, whether it saves the registers. */
     case S2S_AVX2:
-        return __builtin_cpu_supports("avx2") != 0;
+        return __builtin_cpu_supports("avx2") && has_f16c();
     case S2S_AVX512:
         return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq")
                && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");

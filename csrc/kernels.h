@@ -1,7 +1,10 @@
 /* The contract between the frames (attention.c) and the kernels that are compiled once per
  * instruction set (isa/kernels.c): one table of functions for each set and element type.
  *
- * Matrices pass as void pointers to elements of the table's type. Strides count elements.
+ * An element type is how numbers lie in the caller's arrays; the compute type is what they are
+ * widened to, exactly, before anything happens to them: float for the half types, else the same.
+ * Matrices pass as void pointers. Strides count elements.
+ *
  * "Panel": sixteen rows of a matrix transposed, [depth][16], so that lane r is row r.
  * "Block": up to 256 columns of a matrix's rows, S2S_LDA elements from row to row. The 256 is the
  * contract's: ordered sums are cut there. The fixed distance lets the compiler reach every row of
@@ -15,51 +18,77 @@
 
 #include "seq2seq_fast.h"
 
-enum { S2S_LANES = 16, S2S_BLOCK = 256, S2S_LDA = S2S_BLOCK + S2S_LANES };
+enum { S2S_LANES = 16, S2S_BLOCK = 256, S2S_LDA = S2S_BLOCK + S2S_LANES, S2S_DOT_ROWS = 4 };
 
 typedef struct {
     size_t element_size;
-    int tile_rows; /* the number of rows at which `tile` is at its fastest */
+    int compute_type; /* enum s2s_type */
+    int tile_rows;    /* the number of rows at which `tile` is at its fastest */
 
-    /* rows [count <= 16][depth], `stride` apart -> panel [depth][16]; missing rows become zeros. */
-    void (*pack)(const void *rows, ptrdiff_t stride, int count, int64_t depth, void *panel);
+    /* ---- where elements come in: widened to the compute type ---- */
 
-    /* a: one block [rows][depth <= 256]; b: `cols` panels of [depth][16], panel g at
+    /* from [n] elements -> to [n]. */
+    void (*widen)(const void *from, int64_t n, void *to);
+
+    /* rows [count <= 16][depth] of elements, `stride` apart -> panel [depth][16]; missing rows
+     * become zeros. Unless `ahead` is 0, the sixteen rows from that one on, which must exist, are asked
+     * for from memory. */
+    void (*pack)(const void *rows, ptrdiff_t stride, int count, int64_t depth, int64_t ahead,
+                 void *panel);
+
+    /* What `pack` of 32 rows of keys and `tile` would give, for at most S2S_DOT_ROWS rows of `a`. */
+    void (*dots)(int rows, const void *a, const void *keys, ptrdiff_t stride, int depth,
+                 int64_t ahead, void *c, ptrdiff_t c_stride, int add, double scale);
+
+    /* a: one block [rows][depth <= 256]; b: `cols` panels [depth][16] of elements, panel g at
      * b + g * b_panel, its lines b_stride apart; c: [rows][16 * cols], rows c_stride apart.
-     * c = a * b, each element added left to right over depth from +0; with `add`, c + that; then
-     * times `scale`. */
+     * c = a * b, each number added left to right over depth from +0; with `add`, c + that; then
+     * times `scale`. Unless it is 0, what lies `ahead` of each line, which must exist, is asked for
+     * from memory. */
     void (*tile)(int rows, int cols, const void *a, const void *b, ptrdiff_t b_stride,
-                 ptrdiff_t b_panel, int depth, void *c, ptrdiff_t c_stride, int add,
-                 double scale);
+                 ptrdiff_t b_panel, ptrdiff_t ahead, int depth, void *c, ptrdiff_t c_stride,
+                 int add, double scale);
 
-    /* One row of scores, in blocks `block_stride` apart: plus bias, -inf where mask is zero.
-     * Returns the greatest; NaN is passed over, since it shows in the weights. bias and mask may be
-     * null; their steps are 0 or one element. */
-    double (*mask_scores)(void *row, ptrdiff_t block_stride, int64_t visible, const void *bias,
-                          ptrdiff_t bias_step, const uint8_t *mask, ptrdiff_t mask_step);
+    /* context[0..width) += one row's block of weights times the values of the visible keys, added
+     * left to right from +0; hidden keys are those with a score of -inf. */
+    void (*context_visible)(const void *scores, const void *weights, int keys, const void *value,
+                            ptrdiff_t value_stride, int64_t width, void *context);
 
-    /* The same row becomes weights, exp(score - greatest). The keys whose score is -inf, and those
-     * from `visible` to `width` (a multiple of 16), are hidden: their weight is -0, while a visible
-     * one's that underflowed is +0, so that the two can be told apart. Returns the row sum of the
-     * weights, 0 if the row sees no key. */
-    double (*weigh)(void *row, ptrdiff_t block_stride, int64_t visible, int64_t width,
-                    double greatest);
+    /* ---- where elements go out: rounded from the compute type ---- */
 
     /* out = x / sum over n elements, NaN canonical; returns non-zero if there was a NaN. */
     int (*divide)(const void *x, double sum, int64_t n, void *out);
 
-    /* The context of one row again, without touching the values of hidden keys:
-     * context[0..value_width) = ordered sum of weight * value over the visible keys. */
-    void (*context_visible)(const void *row, ptrdiff_t block_stride, int64_t keys,
-                            const void *value, ptrdiff_t value_stride, int64_t value_width,
-                            void *context);
+    /* ---- between: one block of scores, S2S_LDA from row to row, all in the compute type ----
+     * A row's visible keys are [from, to) of the block, which is empty where from >= to. */
+
+    /* One row: cap * tanh(score / cap). */
+    void (*softcap)(void *row, int from, int to, double cap);
+
+    /* One row: plus bias, -inf where mask is zero. bias and mask point to the block's first key and
+     * may be null; their steps are 0 or one element. */
+    void (*mask)(void *row, int from, int to, const void *bias, ptrdiff_t bias_step,
+                 const uint8_t *mask, ptrdiff_t mask_step);
+
+    /* Each row: hidden scores beside the visible ones become -inf, so that `weigh` need not look at
+     * its borders; greatest[r] is raised to the row's greatest score. NaN is passed over, since it
+     * shows in the weights. */
+    void (*greatest)(int rows, void *scores, const int *from, const int *to, double *greatest);
+
+    /* Each row: exp(score - greatest) in place, 0 for hidden keys from `begin` to `end` (multiples
+     * of 16). sums[r] grows by the block's row sum. */
+    void (*weigh)(int rows, void *scores, const int *from, const int *to, int begin, int end,
+                  const double *greatest, double *sums);
+
+    /* sum + exp(sink - greatest). */
+    double (*add_sink)(double sum, double sink, double greatest);
 } s2s_kernels;
 
 /* By enum s2s_type. A set that was not compiled has no table: see dispatch.c. */
-extern const s2s_kernels s2s_kernels_generic[2];
-extern const s2s_kernels s2s_kernels_avx2[2];
-extern const s2s_kernels s2s_kernels_avx512[2];
-extern const s2s_kernels s2s_kernels_neon[2];
+extern const s2s_kernels s2s_kernels_generic[S2S_TYPES];
+extern const s2s_kernels s2s_kernels_avx2[S2S_TYPES];
+extern const s2s_kernels s2s_kernels_avx512[S2S_TYPES];
+extern const s2s_kernels s2s_kernels_neon[S2S_TYPES];
 
 const s2s_kernels *s2s_kernels_of(int isa, int type);
 

@@ -12,7 +12,7 @@
 /* Leading (batch) axes that one call can walk. */
 #define S2S_MAX_LEAD 16
 
-enum s2s_type { S2S_FLOAT32 = 0, S2S_FLOAT64 = 1 };
+enum s2s_type { S2S_FLOAT32 = 0, S2S_FLOAT64 = 1, S2S_FLOAT16 = 2, S2S_BFLOAT16 = 3, S2S_TYPES = 4 };
 enum s2s_isa { S2S_GENERIC = 0, S2S_AVX2 = 1, S2S_AVX512 = 2, S2S_NEON = 3, S2S_ISAS = 4 };
 enum s2s_status { S2S_OK = 0, S2S_NO_MEMORY = 1 };
 
@@ -22,29 +22,44 @@ typedef struct {
     int64_t head, row, column;
 } s2s_strides;
 
+/* What one sequence has of the operands' rows: queries [query_start, query_start + queries), the
+ * like for keys. Its query i stands at the key position i + offset. */
+typedef struct {
+    int64_t query_start, queries;
+    int64_t key_start, keys;
+    int64_t offset;
+} s2s_span;
+
 /* Everything about an attention call but the addresses. Operands have the axes
  * (lead..., head, row, column); `queries` x `width` is one head's query, and so on. */
 typedef struct {
-    int32_t type;                    /* enum s2s_type */
+    int32_t type;                    /* enum s2s_type of query, bias, sinks, out, weights */
+    int32_t key_type;                /* of key and value: the same, or any with the same arithmetic */
+    int32_t packed;                  /* non-zero: the keys lie in panels, [width][16] for 16 keys */
     int32_t lead_axes;
     int64_t lead[S2S_MAX_LEAD];
     int64_t heads, key_heads;        /* heads is a multiple of key_heads */
-    int64_t queries, keys;
+    int64_t queries, keys;           /* of the longest sequence */
     int64_t width, value_width;
-    int64_t causal;                  /* non-zero: query i sees the keys j <= i + causal_offset */
-    int64_t causal_offset;
-    s2s_strides query, key, value;   /* column stride: one element */
+    int64_t offset;                  /* every sequence's, where there are no spans */
+    int64_t left, right;             /* a query at position p sees the keys p - left .. p + right */
+    s2s_strides query, key, value;   /* column stride: one element; packed key: row is one panel */
     s2s_strides mask;                /* of bytes: non-zero means "may attend" */
     s2s_strides bias;
+    s2s_strides sinks;               /* one number a head */
     s2s_strides out, weights;        /* column stride: one element */
-    int64_t key_lengths[S2S_MAX_LEAD]; /* byte strides of int64 over the leading axes */
+    s2s_strides statistics;          /* of pairs of double */
 } s2s_attention_problem;
 
-/* Fused attention over the operands' row 0, column 0. mask, bias, key_lengths and weights may be
- * null. `threads` is an upper bound. Returns enum s2s_status. */
+/* Fused attention over the operands' row 0, column 0.
+ *
+ * May be null: mask, bias, sinks, weights; spans, one for each index of the leading axes in row-major
+ * order; statistics, of each row the greatest score and the sum of the weights.
+ * `softcap` of 0 is none. `threads` is an upper bound. Returns enum s2s_status. */
 int s2s_attention(const s2s_attention_problem *problem, int isa, int threads, double scale,
-                  const void *query, const void *key, const void *value, const void *mask,
-                  const void *bias, const void *key_lengths, void *out, void *weights);
+                  double softcap, const void *query, const void *key, const void *value,
+                  const void *mask, const void *bias, const void *sinks, const s2s_span *spans,
+                  void *out, void *weights, double *statistics);
 
 /* What this library holds and what this processor and operating system run. */
 const char *s2s_isa_name(int isa);

@@ -1,6 +1,7 @@
 """Encoder-decoder models and fused attention on the CPU, with the same bits everywhere."""
 
-from .attention import attention
+from .attention import attention, ragged_attention
+from .cache import KeyValueCache
 from .fingerprint import fingerprint
 from .load import load
 from .runtime import info, use
@@ -10,11 +11,13 @@ from .translate import Translation, Translator
 __version__ = "0.1.0"
 __all__ = [
     "EncoderDecoder",
+    "KeyValueCache",
     "Translation",
     "Translator",
     "attention",
     "fingerprint",
     "info",
     "load",
+    "ragged_attention",
     "use",
 ]

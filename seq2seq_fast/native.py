@@ -27,10 +27,11 @@ else:
     why_missing = None
 
 Array = np.ndarray[Any, Any]
-Strides = tuple[int, ...]
+Shape = Strides = tuple[int, ...]
 
 ALL_ISAS = ("generic", "avx2", "avx512", "neon")  # enum s2s_isa
-_TYPES = {np.dtype(np.float32): 0, np.dtype(np.float64): 1}  # enum s2s_type
+_ISA_NUMBERS = {isa: number for number, isa in enumerate(ALL_ISAS)}
+_TYPES = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 3}  # enum s2s_type
 
 
 def compiled_isas() -> list[str]:
@@ -76,30 +77,32 @@ def _address(array: Array) -> Any:
     return ffi.cast("void *", array.ctypes.data)
 
 
-@functools.lru_cache(maxsize=512)
+@functools.lru_cache(maxsize=1024)
 def _problem(
     plan: Plan,
     query: Strides,
     key: Strides,
     value: Strides,
     out: Strides,
-    mask: tuple[tuple[int, ...], Strides] | None,
-    bias: tuple[tuple[int, ...], Strides] | None,
-    key_lengths: tuple[tuple[int, ...], Strides] | None,
+    mask: tuple[Shape, Strides] | None,
+    bias: tuple[Shape, Strides] | None,
+    sinks: tuple[Shape, Strides] | None,
     weights: Strides | None,
+    statistics: Strides | None,
 ) -> Any:
     """The C struct of a call, kept for the next call of the same shapes and strides."""
     problem = ffi.new("s2s_attention_problem *")
-    problem.type = _TYPES[plan.dtype]
+    problem.type = _TYPES[plan.dtype.name]
+    problem.key_type = _TYPES[plan.key_dtype.name]
+    problem.packed = plan.packed
     problem.lead_axes = len(plan.lead)
     problem.lead[0 : len(plan.lead)] = plan.lead
     problem.heads, problem.key_heads = plan.heads, plan.key_heads
     problem.queries, problem.keys = plan.queries, plan.keys
     problem.width, problem.value_width = plan.width, plan.value_width
-    problem.causal = plan.causal_offset is not None
-    problem.causal_offset = plan.causal_offset or 0
+    problem.left, problem.right, problem.offset = plan.left, plan.right, plan.offset
 
-    def fill(target: Any, shape: tuple[int, ...], strides: Strides) -> None:
+    def fill(target: Any, shape: Shape, strides: Strides) -> None:
         # An operand may have fewer axes than the call, or axes of length 1 that broadcast.
         full = [0] * (len(plan.lead) + 3)
         for axis in range(1, len(shape) + 1):
@@ -109,22 +112,23 @@ def _problem(
 
     for target, shape, strides in (
         (problem.query, plan.query_shape, query),
-        (problem.key, plan.key_shape, key),
+        # A row of packed keys is a panel; the axis within it is not walked.
+        (problem.key, plan.key_shape, key[:-1] if plan.packed else key),
         (problem.value, plan.value_shape, value),
         (problem.out, plan.out_shape, out),
     ):
         fill(target, shape, strides)
     if weights is not None:
         fill(problem.weights, plan.weights_shape, weights)
+    if statistics is not None:
+        fill(problem.statistics, (*plan.out_shape[:-1], 2), statistics)
     if mask is not None:
         fill(problem.mask, *mask)
     if bias is not None:
         fill(problem.bias, *bias)
-    if key_lengths is not None:
-        shape, strides = key_lengths
-        for axis in range(1, len(shape) + 1):
-            step = 0 if shape[-axis] == 1 else strides[-axis]
-            problem.key_lengths[len(plan.lead) - axis] = step
+    if sinks is not None:
+        shape, strides = sinks
+        fill(problem.sinks, (*shape, 1, 1), (*strides, 0, 0))
     return problem
 
 
@@ -136,13 +140,16 @@ def attention(
     key: Array,
     value: Array,
     scale: float,
+    softcap: float,
     mask: Array | None,
     bias: Array | None,
-    key_lengths: Array | None,
+    sinks: Array | None,
+    spans: Array | None,
     out: Array,
     weights: Array | None,
+    statistics: Array | None,
 ) -> None:
-    """Fills `out` (and `weights`): see seq2seq_fast.attention for the shapes."""
+    """Fills `out` (and `weights`, `statistics`): see reference.attention for what they are."""
     query, key, value = _readable(query), _readable(key), _readable(value)
     if mask is not None:
         mask = _broadcastable(mask)
@@ -156,22 +163,26 @@ def attention(
         out.strides,
         None if mask is None else (mask.shape, mask.strides),
         None if bias is None else (bias.shape, bias.strides),
-        None if key_lengths is None else (key_lengths.shape, key_lengths.strides),
+        None if sinks is None else (sinks.shape, sinks.strides),
         None if weights is None else weights.strides,
+        None if statistics is None else statistics.strides,
     )
     status = lib.s2s_attention(
         problem,
-        ALL_ISAS.index(isa),
+        _ISA_NUMBERS[isa],
         threads,
         scale,
+        softcap,
         _address(query),
         _address(key),
         _address(value),
         ffi.NULL if mask is None else _address(mask),
         ffi.NULL if bias is None else _address(bias),
-        ffi.NULL if key_lengths is None else _address(key_lengths),
+        ffi.NULL if sinks is None else _address(sinks),
+        ffi.NULL if spans is None else ffi.from_buffer("s2s_span *", spans),
         _address(out),
         ffi.NULL if weights is None else _address(weights),
+        ffi.NULL if statistics is None else ffi.from_buffer("double *", statistics),
     )
     if status != lib.S2S_OK:
         raise MemoryError("attention: no memory for the kernel's scratch buffers")

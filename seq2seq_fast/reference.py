@@ -6,7 +6,7 @@ or float64); what matters is only their order, and this file is where the order 
 
 - ordered_matmul: terms in blocks of 256, each block added left to right, the blocks likewise;
 - row_sum: in each block of 256, sixteen strided lanes, folded in halves;
-- exp, log, sincos: from + - * / and operations on bits alone;
+- exp, log, tanh, sincos: from + - * / and operations on bits alone;
 - attention, softmax, linear, layer_norm: from these.
 
 NumPy's own sum, matmul, exp and the like appear nowhere: their order of operations changes with
@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 
+from .dtypes import narrow, wide
 from .float_state import subnormals_kept
 
 if TYPE_CHECKING:
@@ -172,26 +173,48 @@ def exp(x: Array) -> Array:
     """
     constants = _CONSTANTS[x.dtype]
     real = x.dtype.type
-
-    def number(hexadecimal: str) -> Any:
-        return real(float.fromhex(hexadecimal))
-
-    # x = n ln2 + r. Adding the magic number rounds to an integer, which then, with the exponent's
-    # bias added, stands in the low bits of t.
-    magic = real(1.5 * 2.0**constants.mantissa + constants.bias)
-    t = x * number(constants.log2e) + magic
-    n = t - magic
-    r = (x - n * number(constants.ln2_high)) - n * number(constants.ln2_low)
-    q = np.full_like(x, number(constants.exp_poly[0]))
-    for coefficient in constants.exp_poly[1:]:
-        q = q * r + number(coefficient)
-    p = (q * (r * r) + r) + real(1)
-    # p * 2^n: an integer add to the exponent's bits.
-    power = t.view(constants.bits) - constants.bits(constants.bias)
-    result = (p.view(constants.bits) + (power << constants.mantissa)).view(x.dtype)
-    result = np.where(x < number(constants.exp_least), real(0), result)
-    result = np.where(x > number(constants.exp_most), real(np.inf), result)
+    p, power = _exp_parts(x)
+    # (1 + p) * 2^n: an integer add to the exponent's bits.
+    n = power - constants.bits(constants.bias)
+    result = ((p + real(1)).view(constants.bits) + (n << constants.mantissa)).view(x.dtype)
+    result = np.where(x < _number(x, constants.exp_least), real(0), result)
+    result = np.where(x > _number(x, constants.exp_most), real(np.inf), result)
     return np.where(np.isnan(x), real(np.nan), result)
+
+
+def _number(x: Array, hexadecimal: str) -> Any:
+    return x.dtype.type(float.fromhex(hexadecimal))
+
+
+def _exp_parts(x: Array) -> tuple[Array, Array]:
+    """x = n ln2 + r gives p = e^r - 1 and the biased exponent of 2^n, as an integer in its low bits."""
+    constants = _CONSTANTS[x.dtype]
+    real = x.dtype.type
+    # Adding the magic number rounds to an integer, which then, with the exponent's bias added,
+    # stands in the low bits of t.
+    magic = real(1.5 * 2.0**constants.mantissa + constants.bias)
+    t = x * _number(x, constants.log2e) + magic
+    n = t - magic
+    r = (x - n * _number(x, constants.ln2_high)) - n * _number(x, constants.ln2_low)
+    q = np.full_like(x, _number(x, constants.exp_poly[0]))
+    for coefficient in constants.exp_poly[1:]:
+        q = q * r + _number(x, coefficient)
+    return q * (r * r) + r, t.view(constants.bits)
+
+
+def tanh(x: Array) -> Array:
+    """Hyperbolic tangent. Worst error: TANH32 ulp over all float32; TANH64 ulp seen in float64."""
+    real = x.dtype.type
+    # u = exp(-2|x|) - 1, without the loss of digits that this subtraction would have.
+    y = np.where(x < 0, x, real(0) - x)
+    y = y + y
+    least = real(-40 if x.dtype == np.float32 else -80)  # beyond, tanh is 1
+    p, power = _exp_parts(np.where(y < least, least, y))
+    two_n = (power << _CONSTANTS[x.dtype].mantissa).view(x.dtype)
+    u = (two_n - real(1)) + two_n * p
+    result = (real(0) - u) / (u + real(2))
+    result = np.where(x < 0, real(0) - result, result)
+    return np.where(x == 0, x, np.where(np.isnan(x), real(np.nan), result))
 
 
 def log(x: Array) -> Array:
@@ -255,73 +278,158 @@ def attention(
     key: Array,
     value: Array,
     scale: float,
+    softcap: float,
     mask: Array | None,
     bias: Array | None,
-    key_lengths: Array | None,
+    sinks: Array | None,
+    spans: Array | None,
     out: Array,
     weights: Array | None,
+    statistics: Array | None,
 ) -> None:
-    """Fills `out` (and `weights`): see seq2seq_fast.attention for the shapes."""
+    """Fills `out` (and `weights`, `statistics`): see seq2seq_fast.attention for the shapes.
+
+    `softcap` 0 is none. `spans` (*lead, 5): for each index of the leading axes its first query, its
+    queries, first key, keys, and the position of query 0. `statistics` (..., 2): of each row the
+    greatest score and the sum of the weights.
+    """
     group = plan.heads // plan.key_heads if plan.key_heads else 1
     pairs = (*plan.lead, plan.heads, plan.queries, plan.keys)
-    query = np.broadcast_to(query, (*pairs[:-1], plan.width))
-    key = np.broadcast_to(key, (*plan.lead, plan.key_heads, plan.keys, plan.width))
-    value = np.broadcast_to(value, (*plan.lead, plan.key_heads, plan.keys, plan.value_width))
     mask = None if mask is None else np.broadcast_to(mask, pairs)
     bias = None if bias is None else np.broadcast_to(bias, pairs)
-    lengths = np.broadcast_to(plan.keys if key_lengths is None else key_lengths, plan.lead)
-    out = out.reshape(*pairs[:-1], plan.value_width) if out.ndim == 2 else out
-    if weights is not None:
-        weights = weights.reshape(pairs)
+    if sinks is not None:
+        sinks = np.broadcast_to(sinks, (*plan.lead, plan.heads))
+    if spans is None:
+        spans = np.array([0, plan.queries, 0, plan.keys, plan.offset])
+    spans = np.broadcast_to(spans, (*plan.lead, 5))
 
-    # Rows together are what NumPy's inner loops run over in the weighted sum: many are fast.
-    row_step = min(max(16, MOST_SCORES // max(1, plan.keys)), 256, max(1, plan.queries))
-    head_step = max(1, CACHED // max(1, plan.keys * row_step))
-    positions = np.arange(plan.keys)
+    def every_index(array: Array) -> Array:
+        """With all leading axes and one of heads."""
+        array = array if array.ndim > 2 else array[None]
+        return np.broadcast_to(array, (*plan.lead, *array.shape[-3:]))
+
+    query, key, value = every_index(query), every_index(key), every_index(value)
     for index in np.ndindex(plan.lead):
-        for head in range(0, plan.heads, head_step):
-            heads = slice(head, head + head_step)
-            key_heads = np.arange(plan.heads)[heads] // group
-            key_block, value_block = key[index][key_heads], value[index][key_heads]
-            for row in range(0, plan.queries, row_step):
-                rows = slice(row, row + row_step)
-                visible = np.broadcast_to(positions < lengths[index], (1, 1, plan.keys))
-                if plan.causal_offset is not None:
-                    i = np.arange(plan.queries)[rows, None]
-                    visible = visible & (positions <= i + plan.causal_offset)
-                if mask is not None:
-                    visible = visible & mask[index][heads, rows]
-                context, e, total = _attend(
-                    query[index][heads, rows],
-                    key_block,
-                    value_block,
-                    plan.dtype.type(scale),
-                    visible,
-                    None if bias is None else bias[index][heads, rows],
-                )
-                out[index][heads, rows] = _divide(context, total)
-                if weights is not None:
-                    weights[index][heads, rows] = _divide(e, total)
+        first_query, queries, first_key, keys, offset = map(int, spans[index])
+        rows, columns = slice(first_query, first_query + queries), slice(first_key, first_key + keys)
+
+        def result(array: Array | None, index: Any = index, rows: slice = rows) -> Array | None:
+            if array is None:
+                return None
+            array = array if plan.ragged else array[index]
+            return (array if array.ndim > 2 else array[None])[:, rows]
+
+        _attend_sequence(
+            query[index][:, rows],
+            key[index][:, columns],
+            value[index][:, columns],
+            group,
+            plan.dtype,
+            (scale, softcap),
+            (offset, plan.left, plan.right),
+            None if mask is None else mask[index][:, rows, columns],
+            None if bias is None else bias[index][:, rows, columns],
+            None if sinks is None else sinks[index],
+            result(out),
+            result(weights),
+            result(statistics),
+        )
+
+
+def _attend_sequence(
+    query: Array,
+    key: Array,
+    value: Array,
+    group: int,
+    dtype: np.dtype[Any],
+    parameters: tuple[float, float],
+    positions: tuple[int, int, int],
+    mask: Array | None,
+    bias: Array | None,
+    sinks: Array | None,
+    out: Array | None,
+    weights: Array | None,
+    statistics: Array | None,
+) -> None:
+    """query (heads, queries, D), key (key heads, keys, D), value (.., keys, Dv), mask and bias
+    (heads, queries, keys), sinks (heads,), out (heads, queries, Dv) and so on."""
+    heads, queries, keys = len(query), query.shape[1], key.shape[1]
+    offset, left, right = positions
+    # Rows together are what NumPy's inner loops run over in the weighted sum: many are fast.
+    row_step = min(max(16, MOST_SCORES // max(1, keys)), 256, max(1, queries))
+    head_step = max(1, CACHED // max(1, keys * row_step))
+    for row in range(0, queries, row_step):
+        rows = slice(row, min(row + row_step, queries))
+        at = np.arange(rows.start, rows.stop)[:, None] + offset
+        # What these rows can see at all, from the beginning of a block on.
+        begin = max(0, int(at[0, 0]) - left) // BLOCK * BLOCK
+        columns = slice(begin, max(begin, min(keys, int(at[-1, 0]) + right + 1)))
+        j = np.arange(columns.start, columns.stop)
+        near = (j >= at - left) & (j <= at + right)
+        for head in range(0, heads, head_step):
+            some = slice(head, head + head_step)
+            key_heads = np.arange(heads)[some] // group
+            visible = near[None]
+            if mask is not None:
+                visible = visible & mask[some, rows, columns]
+            context, e, total, greatest = _attend(
+                wide(query[some, rows]),
+                wide(key[key_heads, columns]),
+                wide(value[key_heads, columns]),
+                *parameters,
+                visible,
+                None if bias is None else wide(bias[some, rows, columns]),
+                None if sinks is None else wide(sinks[some]),
+            )
+            out[some, rows] = narrow(_divide(context, total), dtype)
+            if weights is not None:
+                weights[some, rows] = narrow(_divide(np.zeros_like(total), total), dtype)
+                weights[some, rows, columns] = narrow(_divide(e, total), dtype)
+            if statistics is not None:
+                statistics[some, rows, :1], statistics[some, rows, 1:] = greatest, total
 
 
 def _attend(
-    query: Array, key: Array, value: Array, scale: Any, visible: Array, bias: Array | None
-) -> tuple[Array, Array, Array]:
-    """query (heads, rows, D), key (heads, keys, D), value (heads, keys, Dv), visible (.., keys)
-    give the undivided context (heads, rows, Dv), e (heads, rows, keys) and their sum (.., 1)."""
-    s = ordered_matmul(query, key.swapaxes(-1, -2)) * scale
+    query: Array,
+    key: Array,
+    value: Array,
+    scale: float,
+    softcap: float,
+    visible: Array,
+    bias: Array | None,
+    sinks: Array | None,
+) -> tuple[Array, Array, Array, Array]:
+    """query (heads, rows, D), key (heads, keys, D), value (heads, keys, Dv), visible (.., keys),
+    sinks (heads,) give the undivided context (heads, rows, Dv), e (heads, rows, keys), its sum and
+    the greatest score (heads, rows, 1). A row that sees no key has the sum 0."""
+    real = query.dtype.type
+    s = ordered_matmul(query, key.swapaxes(-1, -2)) * real(scale)
+    if softcap:
+        s = real(softcap) * tanh(s / real(softcap))
     if bias is not None:
         s = s + bias
-    s = np.where(visible, s, s.dtype.type(-np.inf))
-    visible = s != -np.inf  # a score of -inf excludes its pair, too
-    m = np.max(s, axis=-1, keepdims=True, initial=-np.inf)
-    m = np.where(m == -np.inf, s.dtype.type(0), m)
-    e = np.where(visible, exp(s - m), s.dtype.type(0))
+    visible = visible & (s != -np.inf)  # a score of -inf excludes its pair, too
+    s = np.where(visible, s, real(-np.inf))
+    m = np.fmax.reduce(s, axis=-1, keepdims=True, initial=-np.inf)
+    if sinks is not None:
+        m = np.fmax(m, sinks[:, None, None])
+    shift = np.where(m == -np.inf, real(0), m)
+    e = np.where(visible, exp(s - shift), real(0))
     total = row_sum(e)
+    sees_none = ~visible.any(axis=-1, keepdims=True)
+    if sinks is not None:
+        total = np.where(sees_none, total, total + exp(sinks[:, None, None] - shift))
     # A finite value times a weight of 0 adds nothing; a NaN or infinite one has to be left out.
     hidden_matter = not np.isfinite(value).all()
     context = ordered_matmul(e, value, visible if hidden_matter else None)
-    return context, e, total
+    return context, e, total, np.where(sees_none, real(-np.inf), m)
+
+
+@under_contract
+def log_sum_exp(statistics: Array) -> Array:
+    """The logarithm of the sum of exp(score): (..., 2), greatest score and sum, give (...)."""
+    result = statistics[..., 0] + log(statistics[..., 1])
+    return np.where(np.isnan(result), result.dtype.type(np.nan), result)
 
 
 def _divide(x: Array, total: Array) -> Array:

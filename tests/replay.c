@@ -3,10 +3,10 @@
  *
  * usage: replay FILE
  * FILE: int64 count, then for each problem
- *   int64 type, batch, heads, key_heads, queries, keys, width, value_width,
- *         causal, causal_offset, has_mask, has_bias, has_lengths;  double scale;
- *   query, key, value, [mask (queries, keys) bytes], [bias (heads, 1, keys)], [lengths (batch)],
- *   out, weights: contiguous, (batch, heads, rows, columns).
+ *   the int64 numbers of the enum below;  double scale, softcap;
+ *   query, key (rows, or panels if packed), value, [mask (queries, keys) bytes],
+ *   [bias (heads, 1, keys)], [sinks (heads)], [spans (batch)],
+ *   out, weights: contiguous, (batch, heads, rows, columns); statistics (batch, heads, queries, 2).
  * Prints what ran; exits with 1 if a bit differs.
  */
 #include <stdio.h>
@@ -35,62 +35,74 @@ static s2s_strides contiguous(int64_t heads, int64_t rows, int64_t columns, int6
     return s;
 }
 
-enum { TYPE, BATCH, HEADS, KEY_HEADS, QUERIES, KEYS, WIDTH, VALUE_WIDTH,
-       CAUSAL, CAUSAL_OFFSET, HAS_MASK, HAS_BIAS, HAS_LENGTHS, FIELDS };
+enum { TYPE, KEY_TYPE, PACKED, BATCH, HEADS, KEY_HEADS, QUERIES, KEYS, WIDTH, VALUE_WIDTH, LEFT,
+       RIGHT, HAS_MASK, HAS_BIAS, HAS_SINKS, HAS_SPANS, FIELDS };
+
+static int64_t size_of(int64_t type)
+{
+    return type == S2S_FLOAT64 ? 8 : type == S2S_FLOAT32 ? 4 : 2;
+}
 
 static long replay_one(void)
 {
     int64_t *const f = take(FIELDS * sizeof *f);
-    double *const scale = take(sizeof *scale);
-    const int64_t size = f[TYPE] == S2S_FLOAT64 ? 8 : 4;
-    s2s_attention_problem p = {.type = (int32_t)f[TYPE], .lead_axes = 1, .lead = {f[BATCH]},
+    double *const scale = take(2 * sizeof *scale);
+    const int64_t size = size_of(f[TYPE]), key_size = size_of(f[KEY_TYPE]);
+    s2s_attention_problem p = {.type = (int32_t)f[TYPE], .key_type = (int32_t)f[KEY_TYPE],
+                               .packed = (int32_t)f[PACKED], .lead_axes = 1, .lead = {f[BATCH]},
                                .heads = f[HEADS], .key_heads = f[KEY_HEADS],
                                .queries = f[QUERIES], .keys = f[KEYS], .width = f[WIDTH],
-                               .value_width = f[VALUE_WIDTH], .causal = f[CAUSAL],
-                               .causal_offset = f[CAUSAL_OFFSET]};
+                               .value_width = f[VALUE_WIDTH], .left = f[LEFT], .right = f[RIGHT]};
     p.query = contiguous(p.heads, p.queries, p.width, size);
-    p.key = contiguous(p.key_heads, p.keys, p.width, size);
-    p.value = contiguous(p.key_heads, p.keys, p.value_width, size);
+    p.key = f[PACKED] ? contiguous(p.key_heads, (p.keys + 15) / 16, 16 * p.width, key_size)
+                      : contiguous(p.key_heads, p.keys, p.width, key_size);
+    p.value = contiguous(p.key_heads, p.keys, p.value_width, key_size);
     p.out = contiguous(p.heads, p.queries, p.value_width, size);
     p.weights = contiguous(p.heads, p.queries, p.keys, size);
+    p.statistics = contiguous(p.heads, p.queries, 2, sizeof(double));
     p.mask = (s2s_strides){.row = p.keys, .column = 1};
     p.bias = (s2s_strides){.head = p.keys * size, .column = size};
-    p.key_lengths[0] = sizeof(int64_t);
+    p.sinks = (s2s_strides){.head = size};
 
-    const int64_t key_rows = p.lead[0] * p.key_heads * p.keys;
-    const int64_t query_rows = p.lead[0] * p.heads * p.queries;
+    const int64_t batch = p.lead[0], query_rows = batch * p.heads * p.queries;
     const size_t out_size = (size_t)(query_rows * p.value_width * size);
     const size_t weights_size = (size_t)(query_rows * p.keys * size);
+    const size_t statistics_size = (size_t)query_rows * 2 * sizeof(double);
     void *const query = take((size_t)(query_rows * p.width * size));
-    void *const key = take((size_t)(key_rows * p.width * size));
-    void *const value = take((size_t)(key_rows * p.value_width * size));
+    void *const key = take((size_t)(batch * p.key.lead[0]));
+    void *const value = take((size_t)(batch * p.value.lead[0]));
     void *const mask = f[HAS_MASK] ? take((size_t)(p.queries * p.keys)) : NULL;
     void *const bias = f[HAS_BIAS] ? take((size_t)(p.heads * p.keys * size)) : NULL;
-    void *const lengths = f[HAS_LENGTHS] ? take((size_t)p.lead[0] * sizeof(int64_t)) : NULL;
+    void *const sinks = f[HAS_SINKS] ? take((size_t)(p.heads * size)) : NULL;
+    void *const spans = f[HAS_SPANS] ? take((size_t)batch * sizeof(s2s_span)) : NULL;
     void *const want_out = take(out_size), *const want_weights = take(weights_size);
+    void *const want_statistics = take(statistics_size);
     void *const out = malloc(out_size + 1), *const weights = malloc(weights_size + 1);
+    void *const statistics = malloc(statistics_size + 1);
 
     long failures = 0;
     for (int isa = 0; isa < S2S_ISAS; isa++)
         for (int threads = 1; s2s_isa_usable(isa) && threads <= 3; threads++)
-            for (int with_weights = 0; with_weights < 2; with_weights++) {
+            for (int all = 0; all < 2; all++) {
                 memset(out, 0x55, out_size);
                 memset(weights, 0x55, weights_size);
-                const int status =
-                    s2s_attention(&p, isa, threads, *scale, query, key, value, mask, bias,
-                                  lengths, out, with_weights ? weights : NULL);
+                memset(statistics, 0x55, statistics_size);
+                const int status = s2s_attention(
+                    &p, isa, threads, scale[0], scale[1], query, key, value, mask, bias, sinks,
+                    spans, out, all ? weights : NULL, all ? statistics : NULL);
                 if (status != S2S_OK || memcmp(out, want_out, out_size)
-                    || (with_weights && memcmp(weights, want_weights, weights_size))) {
+                    || (all && memcmp(weights, want_weights, weights_size))
+                    || (all && memcmp(statistics, want_statistics, statistics_size))) {
                     fprintf(stderr, "replay: %s differs: %lld x %lld x %lld x %lld\n",
                             s2s_isa_name(isa), (long long)p.queries, (long long)p.keys,
                             (long long)p.width, (long long)p.value_width);
                     failures++;
                 }
             }
-    void *const all[] = {f, scale, query, key, value, mask, bias, lengths,
-                         want_out, want_weights, out, weights};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-        free(all[i]);
+    void *const everything[] = {f, scale, query, key, value, mask, bias, sinks, spans, want_out,
+                                want_weights, want_statistics, out, weights, statistics};
+    for (size_t i = 0; i < sizeof everything / sizeof *everything; i++)
+        free(everything[i]);
     return failures;
 }
 

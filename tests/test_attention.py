@@ -552,13 +552,14 @@ F = np.zeros((2, 3, 4), np.float32)
         ((F, F[:0], F[:0]), {}, ValueError, "multiple of key's; got 2 and 0"),
         ((np.zeros((2, 2, 3, 4), "f4"), np.zeros((3, 2, 3, 4), "f4"), F), {}, ValueError,
          r"key's leading axes .*\(3, 2, 3, 4\) and \(2, 2, 3, 4\)"),
-        ((F.astype(int), F, F), {}, TypeError, "query must be float32 or float64; got int64"),
-        ((F.astype("f2"), F, F), {}, TypeError, "query must be float32 or float64; got float16"),
-        ((F.astype(">f4"), F, F), {}, TypeError, "query must be float32 or float64; got >f4"),
-        ((F, F.astype("f8"), F), {}, TypeError, "key must have the query's dtype; got float64 and"),
+        ((F.astype(int), F, F), {}, TypeError, "query must be float16, bfloat16, float32 or float64; got int64"),
+        ((F.astype(">f4"), F, F), {}, TypeError, "query must be float16, .* got >f4"),
+        ((F, F.astype("f8"), F.astype("f8")), {}, TypeError,
+         "float64 goes with float64 only; got query float32, key float64"),
+        ((F, F.astype("f8"), F), {}, TypeError, "value must have the key's dtype; got float32 and float64"),
         (([[1.0], [1.0, 2.0]], F, F), {}, ValueError, "query is no array: "),
         ((F, F, F), {"key_lengths": [[1], [1, 2]]}, ValueError, "key_lengths is no array: "),
-        ((F, F, "text"), {}, TypeError, "value must be float32 or float64; got <U4"),
+        ((F, F, "text"), {}, TypeError, "value must be float16, .* got <U4"),
         ((F, F, F), {"scale": np.nan}, ValueError, "scale must be finite in float32; got nan"),
         ((F, F, F), {"scale": np.inf}, ValueError, "scale must be finite in float32; got inf"),
         ((F, F, F), {"scale": 1e39}, ValueError, r"scale must be finite in float32; got 1e\+39"),
@@ -574,7 +575,7 @@ F = np.zeros((2, 3, 4), np.float32)
         ((F, F, F), {"causal": "left"}, ValueError, "causal must be .*; got 'left'"),
         ((F, F, F), {"causal": 1}, TypeError, "causal must be a bool or a name; got 1"),
         ((F, F[:, :2], F[:, :2]), {"causal": True}, ValueError,
-         "causal=True needs as many queries as keys; got 3 and 2: say 'top_left'"),
+         "causal=True needs query_offset, or as many queries as keys; got 3 and 2: say causal='top_l"),
         ((F, F, F), {"key_lengths": 4}, ValueError, "key_lengths .*number of keys, 3; got 4 to 4"),
         ((F, F, F), {"key_lengths": -1}, ValueError, "key_lengths .*; got -1"),
         ((F, F, F), {"key_lengths": 1.0}, TypeError, "key_lengths must be integers; got float64"),
@@ -593,7 +594,7 @@ def test_errors(backend, arguments, options, error, message):
 def test_too_many_keys_for_the_memory(backend):
     keys = np.broadcast_to(np.float32(1), (10**14, 1))
     with pytest.raises(MemoryError):
-        attention(keys[:1], keys, keys)
+        attention(keys[:1], keys, keys, return_weights=True)
 
 
 def test_out_must_not_overlap_itself(backend):

@@ -15,14 +15,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ml_dtypes import bfloat16
 
-from seq2seq_fast import attention, use
+from seq2seq_fast import KeyValueCache, reference
+from seq2seq_fast.attention import Plan
 
 ROOT = Path(__file__).parents[1]
 STRICT = ["-std=c11", "-ffp-contract=off", "-pthread", "-Wall", "-Wextra", "-Wpedantic",
           "-Wshadow", "-Wconversion", "-Werror"]  # fmt: skip
 X86 = {
-    "avx2": ["-mavx2"],
+    "avx2": ["-mavx2", "-mf16c"],
     "avx512": ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl"],
 }
 HERE = X86 if platform.machine() in ("x86_64", "AMD64") else {"neon": []}
@@ -33,53 +35,79 @@ def vectors(tmp_path_factory):
     """A file of problems of both types with what the contract says of them."""
     rng = np.random.default_rng(1706)
     path = tmp_path_factory.mktemp("replay") / "vectors.bin"
-    problems = [
-        one
-        for dtype in (np.float32, np.float64)
-        for one in (
-            *((1, 1, 1, n, n, n, n) for n in (1, 15, 16, 17, 31, 33, 97)),
-            (2, 4, 2, 1, 64, 64, 64),
-            (1, 2, 1, 1, 300, 5, 3),
-            (1, 1, 1, 29, 513, 64, 80),
-            (1, 2, 2, 3, 40, 257, 1),
-            (1, 1, 1, 200, 20, 16, 16),
-        )
-        for one in [(dtype, one)]
+    shapes = [
+        *((1, 1, 1, n, n, n, n) for n in (1, 15, 16, 17, 31, 33, 97)),
+        (2, 4, 2, 1, 64, 64, 64),
+        (1, 2, 1, 1, 300, 5, 3),
+        (1, 1, 1, 29, 513, 64, 80),
+        (1, 2, 2, 3, 40, 257, 1),
+        (1, 1, 1, 200, 20, 16, 16),
     ]
-    with path.open("wb") as file, use(backend="numpy"):
-        file.write(struct.pack("=q", 4 * len(problems)))
-        for dtype, shape in problems:
-            for option in range(4):
-                file.write(_problem(rng, dtype, shape, option))
+    problems = [
+        (types, shape, option)
+        for types in (("f4", "f4"), ("f8", "f8"), ("f2", "f2"), ("f4", bfloat16))
+        for shape in (shapes if types[0] != "f2" else shapes[3:])
+        for option in range(6)
+    ]
+    with path.open("wb") as file:
+        file.write(struct.pack("=q", len(problems)))
+        for types, shape, option in problems:
+            file.write(_problem(rng, *map(np.dtype, types), shape, option))
     return path
 
 
-def _problem(rng, dtype, shape, option):
+def _problem(rng, dtype, key_dtype, shape, option):
+    """One problem with its results, as replay.c reads them."""
     batch, heads, key_heads, queries, keys, width, value_width = shape
+    types = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 3}
 
     def draw(*shape):
         return rng.standard_normal(shape).astype(dtype)
 
-    q, k = draw(batch, heads, queries, width), draw(batch, key_heads, keys, width)
-    v = draw(batch, key_heads, keys, value_width)
-    options, mask, bias, lengths, offset = {"scale": 0.3}, None, None, None, 0
-    if option == 1:
-        options["causal"], offset = "bottom_right", keys - queries
+    q = draw(batch, heads, queries, width)
+    k, v = draw(batch, key_heads, keys, width), draw(batch, key_heads, keys, value_width)
+    mask = bias = sinks = spans = None
+    unbounded = 1 << 62
+    left, right, softcap, packed = unbounded, unbounded, 0.0, False
+    if option == 1:  # causal, the last query at the last key
+        right = 0
+        spans = np.array([[0, queries, 0, keys, keys - queries]] * batch)
     elif option == 2:
-        options["mask"] = mask = rng.random((queries, keys)) < 0.6
-        options["bias"] = bias = draw(heads, 1, keys)
+        mask = rng.random((queries, keys)) < 0.6
+        bias = draw(heads, 1, keys)
         v[:, :, ~mask[0]] = np.nan  # hidden from the first query, seen by others
     elif option == 3:
-        options["key_lengths"] = lengths = rng.integers(0, keys + 1, batch)
-        q[..., 0] *= dtype(1e30)
+        lengths = rng.integers(0, keys + 1, batch)
+        spans = np.array([[0, queries, 0, length, 0] for length in lengths])
+        q[..., 0] *= dtype.type(1e4)
         v[..., 0] *= np.finfo(dtype).tiny
-    given = [a is not None for a in (mask, bias, lengths)]
-    fields = (int(dtype is np.float64), *shape, option == 1, offset, *given)
-    out, weights = attention(q, k, v, return_weights=True, **options)
-    parts = [q, k, v, mask, bias, None if lengths is None else lengths.astype(np.int64)]
-    arrays = [part for part in parts if part is not None]
-    return struct.pack(f"={len(fields)}qd", *map(int, fields), options["scale"]) + b"".join(
-        np.ascontiguousarray(array).tobytes() for array in [*arrays, out, weights]
+    elif option == 4:
+        left, right, softcap = 20, 3, 0.7
+        sinks = draw(heads)
+        v[:, :, -1] = np.inf
+    elif option == 5:
+        packed = True
+    k, v = k.astype(key_dtype), v.astype(key_dtype)
+    out, weights = np.empty((*q.shape[:-1], value_width), dtype), np.empty((*q.shape[:-1], keys), dtype)
+    statistics = np.empty((*q.shape[:-1], 2))
+    plan = Plan(
+        dtype=dtype, key_dtype=key_dtype, query_shape=q.shape, key_shape=k.shape,
+        value_shape=v.shape, packed=False, ragged=False, lead=(batch,), heads=heads,
+        key_heads=key_heads, queries=queries, keys=keys, width=width, value_width=value_width,
+        left=left, right=right, offset=0, out_shape=out.shape, weights_shape=weights.shape, scale=1,
+    )  # fmt: skip
+    reference.attention(
+        plan, q, k, v, 0.3, softcap, mask, bias, sinks, spans, out, weights, statistics
+    )
+    if packed:
+        cache = KeyValueCache(batch, key_heads, width, value_width, capacity=keys, dtype=key_dtype)
+        cache.append(k, v)
+        k = cache._operands(None)[0]
+    given = [int(array is not None) for array in (mask, bias, sinks, spans)]
+    fields = (types[dtype.name], types[key_dtype.name], packed, *shape, left, right, *given)
+    arrays = [q, k, v, mask, bias, sinks, spans, out, weights, statistics]
+    return struct.pack(f"={len(fields)}q2d", *fields, 0.3, softcap) + b"".join(
+        np.ascontiguousarray(array).tobytes() for array in arrays if array is not None
     )
 
 

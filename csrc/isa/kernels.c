@@ -4,6 +4,7 @@
 #include <math.h>
 
 #include "../kernels.h"
+#include "half.h"
 
 #if defined(S2S_ISA_AVX512)
 #define KERNELS s2s_kernels_avx512
@@ -21,6 +22,10 @@
 
 #define ALWAYS_INLINE inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 32")
+/* Memory is asked for into the second-level cache, which has more requests under way. */
+enum { CACHE_LINE = 64, SECOND_LEVEL = 2 };
+
+/* ---- float, and the types that are computed in it ---- */
 
 /* exp(r) = 1 + (r + r^2 * poly(r)) on [-ln2/2, ln2/2]. The high part of ln2 has few enough bits
  * that its product with n is exact. The magic number is 1.5 * 2^mantissa + exponent bias. */
@@ -32,6 +37,7 @@
 #define FEW_COLS F32_FEW_COLS
 #define GROUP_VECS F32_GROUP_VECS
 #define EXP_LEAST -87.0f
+#define TANH_LEAST -40.0f
 #define EXP_LOG2E 0x1.715476p+0f
 #define EXP_MAGIC 0x1.8000fep+23f
 #define EXP_LN2_HIGH 0x1.63p-1f
@@ -41,7 +47,22 @@
 #include "lanes.h"
 #include "math.h"
 #include "rows.h"
+
+#define ELEMENT float
+#define S(name) f32_##name
 #include "tile.h"
+#undef ELEMENT
+#undef S
+
+#define ELEMENT uint16_t
+#define S(name) f16_##name
+#include "tile.h"
+#undef S
+#define S(name) bf16_##name
+#include "tile.h"
+#undef ELEMENT
+#undef S
+
 #undef REAL
 #undef T
 #undef WIDTH
@@ -50,11 +71,14 @@
 #undef FEW_COLS
 #undef GROUP_VECS
 #undef EXP_LEAST
+#undef TANH_LEAST
 #undef EXP_LOG2E
 #undef EXP_MAGIC
 #undef EXP_LN2_HIGH
 #undef EXP_LN2_LOW
 #undef EXP_POLY
+
+/* ---- double ---- */
 
 #define REAL double
 #define T(name) f64_##name
@@ -64,6 +88,7 @@
 #define FEW_COLS F64_FEW_COLS
 #define GROUP_VECS F64_GROUP_VECS
 #define EXP_LEAST -708.0
+#define TANH_LEAST -80.0
 #define EXP_LOG2E 0x1.71547652b82fep+0
 #define EXP_MAGIC 0x1.80000000003ffp+52
 #define EXP_LN2_HIGH 0x1.62e42feep-1
@@ -75,9 +100,22 @@
 #include "lanes.h"
 #include "math.h"
 #include "rows.h"
+
+#define ELEMENT double
+#define S(name) f64_##name
 #include "tile.h"
 
-#define TABLE(P, REAL, ROWS)                                                                       \
-    {sizeof(REAL),   ROWS,       P##_pack,   P##_tile, P##_mask_scores,                            \
-     P##_weigh,      P##_divide, P##_context_visible}
-const s2s_kernels KERNELS[2] = {TABLE(f32, float, F32_ROWS), TABLE(f64, double, F64_ROWS)};
+/* Compute type C, element type E. */
+#define TABLE(E, ELEMENT, C, COMPUTE, ROWS)                                                        \
+    {                                                                                              \
+        .element_size = sizeof(ELEMENT), .compute_type = COMPUTE, .tile_rows = ROWS,               \
+        .widen = E##_widen, .pack = E##_pack, .dots = E##_dots, .tile = E##_tile,                                    \
+        .context_visible = E##_context_visible, .divide = E##_divide, .softcap = C##_softcap,      \
+        .mask = C##_mask, .greatest = C##_greatest, .weigh = C##_weigh, .add_sink = C##_add_sink   \
+    }
+const s2s_kernels KERNELS[S2S_TYPES] = {
+    [S2S_FLOAT32] = TABLE(f32, float, f32, S2S_FLOAT32, F32_ROWS),
+    [S2S_FLOAT64] = TABLE(f64, double, f64, S2S_FLOAT64, F64_ROWS),
+    [S2S_FLOAT16] = TABLE(f16, uint16_t, f32, S2S_FLOAT32, F32_ROWS),
+    [S2S_BFLOAT16] = TABLE(bf16, uint16_t, f32, S2S_FLOAT32, F32_ROWS),
+};

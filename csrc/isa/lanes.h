@@ -37,6 +37,7 @@ static inline T(vec) T(set1)(REAL x)
 BINARY(add)
 BINARY(sub)
 BINARY(mul)
+BINARY(div)
 BINARY(max)
 #undef BINARY
 
@@ -50,6 +51,13 @@ static inline T(vec) T(if_less)(T(vec) a, T(vec) b, T(vec) x, T(vec) y)
 static inline T(vec) T(if_equal)(T(vec) a, T(vec) b, T(vec) x, T(vec) y)
 {
     EACH_REG a.r[i] = T(r_if_equal)(a.r[i], b.r[i], x.r[i], y.r[i]);
+    return a;
+}
+
+/* x < least ? 0 : a * b in each lane. */
+static inline T(vec) T(mul_unless_less)(T(vec) a, T(vec) b, T(vec) x, T(vec) least)
+{
+    EACH_REG a.r[i] = T(r_mul_unless_less)(a.r[i], b.r[i], x.r[i], least.r[i]);
     return a;
 }
 

@@ -1,4 +1,6 @@
-/* The textbook-order matrix tile and the packing that feeds it (template, see lanes.h).
+/* The textbook-order matrix tile, and the other ways of elements in and out. A template: kernels.c
+ * includes it once per element type, with S(x) = f16_x or the like, T(x) = f32_x or f64_x for the
+ * compute type, and ELEMENT for how a number lies in the caller's arrays.
  *
  *              panel b [depth][16]
  *                 | b0 b1 ... b15 |      a vector of sixteen outputs' factors
@@ -8,37 +10,126 @@
  * vector width. With one panel and many rows the broadcast of a[r][k] folds into the multiply;
  * with few rows, several panels give the adder enough independent sums. */
 
-static void T(pack)(const void *rows, ptrdiff_t stride, int count, int64_t depth, void *panel)
+static ALWAYS_INLINE T(vec) S(load_wide)(const ELEMENT *p)
 {
-    const REAL *from = rows;
+    T(vec) a;
+    for (int i = 0; i < T(regs); i++)
+        a.r[i] = S(r_load)(p + i * WIDTH);
+    return a;
+}
+
+static void S(widen)(const void *from_, int64_t n, void *to_)
+{
+    const ELEMENT *from = from_;
+    REAL *to = to_;
+    int64_t i = 0;
+    for (; i + S2S_LANES <= n; i += S2S_LANES)
+        T(store)(to + i, S(load_wide)(from + i));
+    for (; i < n; i++)
+        to[i] = S(wide)(from[i]);
+}
+
+/* The next S(COLUMNS) features of sixteen rows, transposed. A quarter of the lines that the rows
+ * `ahead` have there is asked for: four steps take 64 bytes of each row. */
+static ALWAYS_INLINE void S(columns)(const ELEMENT *rows, ptrdiff_t stride, int64_t k,
+                                     int64_t ahead, T(vec) *column)
+{
+    enum { STEPS = CACHE_LINE / (S(COLUMNS) * (int)sizeof(ELEMENT)) };
+    if (ahead && STEPS == 4)
+        for (int64_t i = 0; i < 4; i++)
+            __builtin_prefetch(rows + (ahead + 4 * (k / S(COLUMNS) % 4) + i) * stride + k, 0, SECOND_LEVEL);
+    for (int lane = 0; lane < S2S_LANES; lane += WIDTH) {
+        T(reg) part[S(COLUMNS)];
+        S(r_columns)(rows + lane * stride + k, stride, part);
+        for (int i = 0; i < S(COLUMNS); i++)
+            column[i].r[lane / WIDTH] = part[i];
+    }
+}
+
+static void S(pack)(const void *rows, ptrdiff_t stride, int count, int64_t depth, int64_t ahead,
+                    void *panel)
+{
+    const ELEMENT *from = rows;
     REAL *to = panel;
     int64_t k = 0;
     if (count == S2S_LANES)
-        for (; k + WIDTH <= depth; k += WIDTH)
-            for (int lane = 0; lane < S2S_LANES; lane += WIDTH) {
-                T(reg) block[WIDTH];
-                for (int i = 0; i < WIDTH; i++)
-                    block[i] = T(r_load)(from + (lane + i) * stride + k);
-                T(r_transpose)(block);
-                for (int i = 0; i < WIDTH; i++)
-                    T(r_store)(to + (k + i) * S2S_LANES + lane, block[i]);
-            }
+        for (; k + S(COLUMNS) <= depth; k += S(COLUMNS)) {
+            T(vec) column[S(COLUMNS)];
+            S(columns)(from, stride, k, ahead, column);
+            for (int i = 0; i < S(COLUMNS); i++)
+                T(store)(to + (k + i) * S2S_LANES, column[i]);
+        }
     for (; k < depth; k++)
         for (int lane = 0; lane < S2S_LANES; lane++)
-            to[k * S2S_LANES + lane] = lane < count ? from[lane * stride + k] : 0;
+            to[k * S2S_LANES + lane] = lane < count ? S(wide)(from[lane * stride + k]) : 0;
+}
+
+/* Dot products of a few rows with two panels' worth of keys, which are transposed in registers on the
+ * way: a panel that so few rows use is not worth storing. Two, since each adds in turn. */
+static ALWAYS_INLINE void S(dots_of)(const int rows, const REAL *a, const ELEMENT *keys,
+                                     ptrdiff_t stride, int depth, int64_t ahead, REAL *c,
+                                     ptrdiff_t c_stride, int add, double scale)
+{
+    T(vec) acc[2][4];
+    UNROLL for (int i = 0; i < 2 * rows; i++)
+        acc[i / rows][i % rows] = T(set1)(0);
+    int k = 0;
+    for (; k + S(COLUMNS) <= depth; k += S(COLUMNS))
+        UNROLL for (int g = 0; g < 2; g++) {
+            T(vec) column[S(COLUMNS)];
+            S(columns)(keys + g * S2S_LANES * stride, stride, k, ahead, column);
+            UNROLL for (int i = 0; i < S(COLUMNS); i++)
+                UNROLL for (int r = 0; r < rows; r++)
+                    acc[g][r] = T(add)(acc[g][r],
+                                       T(mul)(T(set1)(a[r * S2S_LDA + k + i]), column[i]));
+        }
+    for (; k < depth; k++)
+        for (int g = 0; g < 2; g++) {
+            REAL column[S2S_LANES];
+            for (int lane = 0; lane < S2S_LANES; lane++)
+                column[lane] = S(wide)(keys[(g * S2S_LANES + lane) * stride + k]);
+            UNROLL for (int r = 0; r < rows; r++)
+                acc[g][r] = T(add)(acc[g][r],
+                                   T(mul)(T(set1)(a[r * S2S_LDA + k]), T(load)(column)));
+        }
+    UNROLL for (int i = 0; i < 2 * rows; i++) {
+        const int g = i / rows, r = i % rows;
+        REAL *to = c + r * c_stride + g * S2S_LANES;
+        const T(vec) sum = add ? T(add)(T(load)(to), acc[g][r]) : acc[g][r];
+        T(store)(to, T(mul)(sum, T(set1)((REAL)scale)));
+    }
+}
+
+static void S(dots)(int rows, const void *a, const void *keys, ptrdiff_t stride, int depth,
+                    int64_t ahead, void *c, ptrdiff_t c_stride, int add, double scale)
+{
+#define DOTS(R) S(dots_of)(R, a, keys, stride, depth, ahead, c, c_stride, add, scale)
+    if (rows == 1)
+        DOTS(1);
+    else if (rows == 2)
+        DOTS(2);
+    else if (rows == 3)
+        DOTS(3);
+    else
+        DOTS(4);
+#undef DOTS
 }
 
 /* `rows` and `cols` are constants wherever this is called, so that acc lives in registers. */
-static ALWAYS_INLINE void T(tile_of)(const int rows, const int cols, const REAL *a, const REAL *b,
-                                     ptrdiff_t b_stride, ptrdiff_t b_panel, int depth, REAL *c,
-                                     ptrdiff_t c_stride, int add, double scale)
+static ALWAYS_INLINE void S(tile_of)(const int rows, const int cols, const REAL *a, const ELEMENT *b,
+                                     ptrdiff_t b_stride, ptrdiff_t b_panel, ptrdiff_t ahead,
+                                     int depth, REAL *c, ptrdiff_t c_stride, int add, double scale)
 {
     T(vec) acc[32];
     UNROLL for (int i = 0; i < rows * cols; i++)
         acc[i] = T(set1)(0);
     for (int k = 0; k < depth; k++) {
         UNROLL for (int g = 0; g < cols; g++) {
-            const T(vec) line = T(load)(b + k * b_stride + g * b_panel);
+            const ELEMENT *at = b + k * b_stride + g * b_panel;
+            const T(vec) line = S(load_wide)(at);
+            /* Few rows wait for memory: ask for it early. */
+            if (rows <= FEW_ROWS && ahead)
+                __builtin_prefetch(at + ahead, 0, SECOND_LEVEL);
             UNROLL for (int r = 0; r < rows; r++)
                 acc[r * cols + g] =
                     T(add)(acc[r * cols + g], T(mul)(T(set1)(a[r * S2S_LDA + k]), line));
@@ -52,68 +143,76 @@ static ALWAYS_INLINE void T(tile_of)(const int rows, const int cols, const REAL 
         }
 }
 
-static void T(tile)(int rows, int cols, const void *a_, const void *b_, ptrdiff_t b_stride,
-                    ptrdiff_t b_panel, int depth, void *c_, ptrdiff_t c_stride, int add,
-                    double scale)
+static void S(tile)(int rows, int cols, const void *a_, const void *b_, ptrdiff_t b_stride,
+                    ptrdiff_t b_panel, ptrdiff_t ahead, int depth, void *c_, ptrdiff_t c_stride,
+                    int add, double scale)
 {
-    const REAL *a = a_, *b = b_;
+    const REAL *a = a_;
+    const ELEMENT *b = b_;
     REAL *c = c_;
 #define TILE(R, C)                                                                                 \
-    case R:                                                                                        \
-        T(tile_of)(R, C, a, b + g * b_panel, b_stride, b_panel, depth, c + g * S2S_LANES,          \
-                   c_stride, add, scale);                                                          \
-        break;
-    int g = 0;
-    if (rows <= FEW_ROWS)
-        for (; g + FEW_COLS <= cols; g += FEW_COLS)
-            switch (rows) {
-                TILE(1, FEW_COLS)
-#if FEW_ROWS >= 2
-                TILE(2, FEW_COLS)
-#endif
-#if FEW_ROWS >= 4
-                TILE(3, FEW_COLS)
-                TILE(4, FEW_COLS)
-#endif
-            }
+    S(tile_of)(R, C, a, b + g * b_panel, b_stride, b_panel, ahead, depth, c + g * S2S_LANES,       \
+               c_stride, add, scale)
+#define ROWS_AT_ONCE(R)                                                                            \
+    if (rows >= (R) && (R) <= ROWS) {                                                              \
+        done = (R);                                                                                \
+        for (; g < cols; g++)                                                                      \
+            TILE((R) <= ROWS ? (R) : 1, 1);                                                        \
+    }
     /* Rows outside: their part of `a` stays in the first-level cache for all panels. */
-    for (const int first = g; rows > 0; rows -= ROWS, a += ROWS * S2S_LDA, c += ROWS * c_stride)
-        for (g = first; g < cols; g++)
-            switch (rows) {
-                TILE(1, 1)
-#if ROWS > 2
-                TILE(2, 1)
-                TILE(3, 1)
-#endif
-#if ROWS > 4
-                TILE(4, 1)
-                TILE(5, 1)
-#endif
-#if ROWS > 6
-                TILE(6, 1)
-                TILE(7, 1)
-                TILE(8, 1)
-                TILE(9, 1)
-                TILE(10, 1)
-                TILE(11, 1)
-#endif
-#if ROWS > 12
-                TILE(12, 1)
-                TILE(13, 1)
-                TILE(14, 1)
-                TILE(15, 1)
-                TILE(16, 1)
-                TILE(17, 1)
-                TILE(18, 1)
-                TILE(19, 1)
-                TILE(20, 1)
-                TILE(21, 1)
-                TILE(22, 1)
-                TILE(23, 1)
-#endif
-            default:
-                T(tile_of)(ROWS, 1, a, b + g * b_panel, b_stride, b_panel, depth,
-                           c + g * S2S_LANES, c_stride, add, scale);
+    for (int done; rows > 0; rows -= done, a += done * S2S_LDA, c += done * c_stride) {
+        int g = 0;
+        if (rows <= FEW_ROWS)
+            for (; g + FEW_COLS <= cols; g += FEW_COLS) {
+                if (FEW_ROWS >= 4 && rows == 4)
+                    TILE(FEW_ROWS >= 4 ? 4 : 1, FEW_COLS);
+                else if (FEW_ROWS >= 4 && rows == 3)
+                    TILE(FEW_ROWS >= 4 ? 3 : 1, FEW_COLS);
+                else if (FEW_ROWS >= 2 && rows == 2)
+                    TILE(FEW_ROWS >= 2 ? 2 : 1, FEW_COLS);
+                else
+                    TILE(1, FEW_COLS);
             }
+        ROWS_AT_ONCE(24)
+        else ROWS_AT_ONCE(16)
+        else ROWS_AT_ONCE(12)
+        else ROWS_AT_ONCE(8)
+        else ROWS_AT_ONCE(6)
+        else ROWS_AT_ONCE(4)
+        else ROWS_AT_ONCE(3)
+        else ROWS_AT_ONCE(2)
+        else ROWS_AT_ONCE(1)
+    }
 #undef TILE
+#undef ROWS_AT_ONCE
+}
+
+static void S(context_visible)(const void *scores_, const void *weights_, int keys,
+                               const void *value_, ptrdiff_t value_stride, int64_t width,
+                               void *context_)
+{
+    const REAL *scores = scores_, *weights = weights_;
+    const ELEMENT *value = value_;
+    REAL *context = context_;
+    for (int64_t c = 0; c < width; c++) {
+        REAL sum = 0;
+        for (int j = 0; j < keys; j++)
+            if (scores[j] != -(REAL)INFINITY)
+                sum = sum + weights[j] * S(wide)(value[j * value_stride + c]);
+        context[c] = context[c] + sum;
+    }
+}
+
+static int S(divide)(const void *x_, double sum_, int64_t n, void *out_)
+{
+    const REAL *x = x_;
+    const REAL sum = (REAL)sum_;
+    ELEMENT *out = out_;
+    int nan = 0;
+    for (int64_t i = 0; i < n; i++) {
+        const REAL y = x[i] / sum;
+        nan |= y != y;
+        out[i] = S(narrow)(y != y ? (REAL)NAN : y);
+    }
+    return nan;
 }

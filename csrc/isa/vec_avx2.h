@@ -11,7 +11,12 @@ typedef __m256d f64_reg;
     static inline P##_reg P##_r_add(P##_reg a, P##_reg b) { return _mm256_add_##S(a, b); }         \
     static inline P##_reg P##_r_sub(P##_reg a, P##_reg b) { return _mm256_sub_##S(a, b); }         \
     static inline P##_reg P##_r_mul(P##_reg a, P##_reg b) { return _mm256_mul_##S(a, b); }         \
+    static inline P##_reg P##_r_div(P##_reg a, P##_reg b) { return _mm256_div_##S(a, b); }         \
     static inline P##_reg P##_r_max(P##_reg a, P##_reg b) { return _mm256_max_##S(a, b); }         \
+    static inline P##_reg P##_r_mul_unless_less(P##_reg a, P##_reg b, P##_reg x, P##_reg least)    \
+    {                                                                                              \
+        return _mm256_and_##S(_mm256_cmp_##S(x, least, _CMP_NLT_UQ), _mm256_mul_##S(a, b));        \
+    }                                                                                              \
     static inline P##_reg P##_r_if_less(P##_reg a, P##_reg b, P##_reg x, P##_reg y)                \
     {                                                                                              \
         return _mm256_blendv_##S(y, x, _mm256_cmp_##S(a, b, _CMP_LT_OQ));                          \
@@ -28,39 +33,91 @@ typedef __m256d f64_reg;
 AVX2_TYPE(f32, float, ps, _mm256_slli_epi32(_mm256_castps_si256(a), 23))
 AVX2_TYPE(f64, double, pd, _mm256_slli_epi64(_mm256_castpd_si256(a), 52))
 
-/* An 8 x 8 block: pairs, then fours, then the two 128-bit halves. */
-static inline void f32_r_transpose(__m256 *r)
+/* Four numbers of four bytes from each of eight rows, in bytes `stride` apart, transposed: halves of
+ * rows are put together as they are loaded, so that two steps of shuffles are left. */
+static inline void quads_of_32(const char *rows, ptrdiff_t stride, __m256 *column)
 {
-    __m256 pair[8], four[8];
-    for (int i = 0; i < 4; i++) {
-        pair[2 * i] = _mm256_unpacklo_ps(r[2 * i], r[2 * i + 1]);
-        pair[2 * i + 1] = _mm256_unpackhi_ps(r[2 * i], r[2 * i + 1]);
+    __m256 row[4], pair[4];
+    for (int i = 0; i < 4; i++)
+        row[i] = _mm256_insertf128_ps(
+            _mm256_castps128_ps256(_mm_loadu_ps((const void *)(rows + i * stride))),
+            _mm_loadu_ps((const void *)(rows + (4 + i) * stride)), 1);
+    for (int i = 0; i < 2; i++) {
+        pair[2 * i] = _mm256_unpacklo_ps(row[2 * i], row[2 * i + 1]);
+        pair[2 * i + 1] = _mm256_unpackhi_ps(row[2 * i], row[2 * i + 1]);
     }
-    for (int h = 0; h < 2; h++)
-        for (int i = 0; i < 2; i++) {
-            four[4 * h + 2 * i] = _mm256_shuffle_ps(pair[4 * h + i], pair[4 * h + 2 + i], 0x44);
-            four[4 * h + 2 * i + 1] = _mm256_shuffle_ps(pair[4 * h + i], pair[4 * h + 2 + i], 0xee);
-        }
-    for (int i = 0; i < 4; i++) {
-        r[i] = _mm256_permute2f128_ps(four[i], four[4 + i], 0x20);
-        r[4 + i] = _mm256_permute2f128_ps(four[i], four[4 + i], 0x31);
+    for (int i = 0; i < 2; i++) {
+        column[2 * i] = _mm256_shuffle_ps(pair[i], pair[2 + i], 0x44);
+        column[2 * i + 1] = _mm256_shuffle_ps(pair[i], pair[2 + i], 0xee);
     }
 }
 
-static inline void f64_r_transpose(__m256d *r)
+static inline void f32_r_columns(const float *rows, ptrdiff_t stride, __m256 *column)
 {
-    __m256d a = _mm256_unpacklo_pd(r[0], r[1]), b = _mm256_unpackhi_pd(r[0], r[1]);
-    __m256d c = _mm256_unpacklo_pd(r[2], r[3]), d = _mm256_unpackhi_pd(r[2], r[3]);
-    r[0] = _mm256_permute2f128_pd(a, c, 0x20);
-    r[1] = _mm256_permute2f128_pd(b, d, 0x20);
-    r[2] = _mm256_permute2f128_pd(a, c, 0x31);
-    r[3] = _mm256_permute2f128_pd(b, d, 0x31);
+    quads_of_32((const char *)rows, stride * (ptrdiff_t)sizeof *rows, column);
+}
+
+static inline void f64_r_columns(const double *rows, ptrdiff_t stride, __m256d *column)
+{
+    __m256d row[2];
+    for (int i = 0; i < 2; i++)
+        row[i] = _mm256_insertf128_pd(_mm256_castpd128_pd256(_mm_loadu_pd(rows + i * stride)),
+                                      _mm_loadu_pd(rows + (2 + i) * stride), 1);
+    column[0] = _mm256_unpacklo_pd(row[0], row[1]);
+    column[1] = _mm256_unpackhi_pd(row[0], row[1]);
+}
+
+/* Half floats: pairs of them are transposed as numbers of four bytes, then taken apart. */
+static inline __m256 f16_r_load(const uint16_t *p)
+{
+    return _mm256_cvtph_ps(_mm_loadu_si128((const void *)p));
+}
+
+static inline __m256 low_halves_wide(__m256i bits)
+{
+    bits = _mm256_and_si256(bits, _mm256_set1_epi32(0xffff));
+    return _mm256_cvtph_ps(
+        _mm_packus_epi32(_mm256_castsi256_si128(bits), _mm256_extracti128_si256(bits, 1)));
+}
+
+static inline void f16_r_columns(const uint16_t *rows, ptrdiff_t stride, __m256 *column)
+{
+    __m256 pair[4];
+    quads_of_32((const char *)rows, stride * (ptrdiff_t)sizeof *rows, pair);
+    for (int i = 0; i < 4; i++) {
+        const __m256i bits = _mm256_castps_si256(pair[i]);
+        column[2 * i] = low_halves_wide(bits);
+        column[2 * i + 1] = low_halves_wide(_mm256_srli_epi32(bits, 16));
+    }
+}
+
+static inline __m256 bf16_r_load(const uint16_t *p)
+{
+    const __m256i bits = _mm256_cvtepu16_epi32(_mm_loadu_si128((const void *)p));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(bits, 16));
+}
+
+static inline void bf16_r_columns(const uint16_t *rows, ptrdiff_t stride, __m256 *column)
+{
+    __m256 pair[4];
+    quads_of_32((const char *)rows, stride * (ptrdiff_t)sizeof *rows, pair);
+    for (int i = 0; i < 4; i++) {
+        const __m256i bits = _mm256_castps_si256(pair[i]);
+        column[2 * i] = _mm256_castsi256_ps(_mm256_slli_epi32(bits, 16));
+        column[2 * i + 1] = _mm256_castsi256_ps(
+            _mm256_and_si256(bits, _mm256_set1_epi32((int)0xffff0000u)));
+    }
 }
 
 static inline float f32_r_fold_add(__m256 a) { return f32_fold_256_add(a); }
 static inline float f32_r_fold_max(__m256 a) { return f32_fold_256_max(a); }
 static inline double f64_r_fold_add(__m256d a) { return f64_fold_256_add(a); }
 static inline double f64_r_fold_max(__m256d a) { return f64_fold_256_max(a); }
+
+#define f32_COLUMNS 4
+#define f64_COLUMNS 2
+#define f16_COLUMNS 8
+#define bf16_COLUMNS 8
 
 #define F32_WIDTH 8
 #define F32_ROWS 6

@@ -11,7 +11,12 @@ typedef __m512d f64_reg;
     static inline P##_reg P##_r_add(P##_reg a, P##_reg b) { return _mm512_add_##S(a, b); }         \
     static inline P##_reg P##_r_sub(P##_reg a, P##_reg b) { return _mm512_sub_##S(a, b); }         \
     static inline P##_reg P##_r_mul(P##_reg a, P##_reg b) { return _mm512_mul_##S(a, b); }         \
+    static inline P##_reg P##_r_div(P##_reg a, P##_reg b) { return _mm512_div_##S(a, b); }         \
     static inline P##_reg P##_r_max(P##_reg a, P##_reg b) { return _mm512_max_##S(a, b); }         \
+    static inline P##_reg P##_r_mul_unless_less(P##_reg a, P##_reg b, P##_reg x, P##_reg least)    \
+    {                                                                                              \
+        return _mm512_maskz_mul_##S(_mm512_cmp_##S##_mask(x, least, _CMP_NLT_UQ), a, b);           \
+    }                                                                                              \
     static inline P##_reg P##_r_if_less(P##_reg a, P##_reg b, P##_reg x, P##_reg y)                \
     {                                                                                              \
         MASK m = _mm512_cmp_##S##_mask(a, b, _CMP_LT_OQ);                                          \
@@ -30,48 +35,88 @@ typedef __m512d f64_reg;
 AVX512_TYPE(f32, float, ps, __mmask16, _mm512_slli_epi32(_mm512_castps_si512(a), 23))
 AVX512_TYPE(f64, double, pd, __mmask8, _mm512_slli_epi64(_mm512_castpd_si512(a), 52))
 
-/* A 16 x 16 block: pairs, then fours (four[4h + j] holds in quarter q the column 4q + j of the rows
- * 4h..4h+3), then the 128-bit quarters trade places. */
-static inline void f32_r_transpose(__m512 *r)
+/* 128 bits from each of two rows. */
+static inline __m256 half_of_32(const char *rows, ptrdiff_t stride)
 {
-    __m512 pair[16], four[16];
-    for (int i = 0; i < 8; i++) {
-        pair[2 * i] = _mm512_unpacklo_ps(r[2 * i], r[2 * i + 1]);
-        pair[2 * i + 1] = _mm512_unpackhi_ps(r[2 * i], r[2 * i + 1]);
+    return _mm256_insertf128_ps(
+        _mm256_castps128_ps256(_mm_loadu_ps((const void *)rows)),
+        _mm_loadu_ps((const void *)(rows + stride)), 1);
+}
+
+/* Four numbers of four bytes from each of sixteen rows, in bytes `stride` apart, transposed: quarters of
+ * rows are put together as they are loaded, so that two steps of shuffles are left. */
+static inline void quads_of_32(const char *rows, ptrdiff_t stride, __m512 *column)
+{
+    __m512 row[4], pair[4];
+    for (int i = 0; i < 4; i++)
+        row[i] = _mm512_insertf32x8(
+            _mm512_castps256_ps512(half_of_32(rows + i * stride, 4 * stride)),
+            half_of_32(rows + (8 + i) * stride, 4 * stride), 1);
+    for (int i = 0; i < 2; i++) {
+        pair[2 * i] = _mm512_unpacklo_ps(row[2 * i], row[2 * i + 1]);
+        pair[2 * i + 1] = _mm512_unpackhi_ps(row[2 * i], row[2 * i + 1]);
     }
-    for (int h = 0; h < 4; h++)
-        for (int i = 0; i < 2; i++) {
-            four[4 * h + 2 * i] = _mm512_shuffle_ps(pair[4 * h + i], pair[4 * h + 2 + i], 0x44);
-            four[4 * h + 2 * i + 1] = _mm512_shuffle_ps(pair[4 * h + i], pair[4 * h + 2 + i], 0xee);
-        }
-    for (int j = 0; j < 4; j++) {
-        __m512 a = _mm512_shuffle_f32x4(four[j], four[4 + j], 0x88);
-        __m512 b = _mm512_shuffle_f32x4(four[8 + j], four[12 + j], 0x88);
-        __m512 c = _mm512_shuffle_f32x4(four[j], four[4 + j], 0xdd);
-        __m512 d = _mm512_shuffle_f32x4(four[8 + j], four[12 + j], 0xdd);
-        r[j] = _mm512_shuffle_f32x4(a, b, 0x88);
-        r[8 + j] = _mm512_shuffle_f32x4(a, b, 0xdd);
-        r[4 + j] = _mm512_shuffle_f32x4(c, d, 0x88);
-        r[12 + j] = _mm512_shuffle_f32x4(c, d, 0xdd);
+    for (int i = 0; i < 2; i++) {
+        column[2 * i] = _mm512_shuffle_ps(pair[i], pair[2 + i], 0x44);
+        column[2 * i + 1] = _mm512_shuffle_ps(pair[i], pair[2 + i], 0xee);
     }
 }
 
-static inline void f64_r_transpose(__m512d *r)
+static inline void f32_r_columns(const float *rows, ptrdiff_t stride, __m512 *column)
 {
-    for (int i = 0; i < 4; i++) {
-        __m512d low = _mm512_unpacklo_pd(r[2 * i], r[2 * i + 1]);
-        r[2 * i + 1] = _mm512_unpackhi_pd(r[2 * i], r[2 * i + 1]);
-        r[2 * i] = low;
+    quads_of_32((const char *)rows, stride * (ptrdiff_t)sizeof *rows, column);
+}
+
+static inline __m256d half_of_64(const double *rows, ptrdiff_t stride)
+{
+    return _mm256_insertf128_pd(_mm256_castpd128_pd256(_mm_loadu_pd(rows)),
+                                _mm_loadu_pd(rows + stride), 1);
+}
+
+static inline void f64_r_columns(const double *rows, ptrdiff_t stride, __m512d *column)
+{
+    __m512d row[2];
+    for (int i = 0; i < 2; i++) {
+        const __m256d low = half_of_64(rows + i * stride, 2 * stride);
+        const __m256d high = half_of_64(rows + (4 + i) * stride, 2 * stride);
+        row[i] = _mm512_insertf64x4(_mm512_castpd256_pd512(low), high, 1);
     }
-    for (int j = 0; j < 2; j++) {
-        __m512d a = _mm512_shuffle_f64x2(r[j], r[2 + j], 0x88);
-        __m512d b = _mm512_shuffle_f64x2(r[4 + j], r[6 + j], 0x88);
-        __m512d c = _mm512_shuffle_f64x2(r[j], r[2 + j], 0xdd);
-        __m512d d = _mm512_shuffle_f64x2(r[4 + j], r[6 + j], 0xdd);
-        r[j] = _mm512_shuffle_f64x2(a, b, 0x88);
-        r[4 + j] = _mm512_shuffle_f64x2(a, b, 0xdd);
-        r[2 + j] = _mm512_shuffle_f64x2(c, d, 0x88);
-        r[6 + j] = _mm512_shuffle_f64x2(c, d, 0xdd);
+    column[0] = _mm512_unpacklo_pd(row[0], row[1]);
+    column[1] = _mm512_unpackhi_pd(row[0], row[1]);
+}
+
+/* Half floats: pairs of them are transposed as numbers of four bytes, then taken apart. */
+static inline __m512 f16_r_load(const uint16_t *p)
+{
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const void *)p));
+}
+
+static inline void f16_r_columns(const uint16_t *rows, ptrdiff_t stride, __m512 *column)
+{
+    __m512 pair[4];
+    quads_of_32((const char *)rows, stride * (ptrdiff_t)sizeof *rows, pair);
+    for (int i = 0; i < 4; i++) {
+        const __m512i bits = _mm512_castps_si512(pair[i]);
+        column[2 * i] = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(bits));
+        column[2 * i + 1] = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(_mm512_srli_epi32(bits, 16)));
+    }
+}
+
+static inline __m512 bf16_r_load(const uint16_t *p)
+{
+    const __m512i bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)p));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(bits, 16));
+}
+
+static inline void bf16_r_columns(const uint16_t *rows, ptrdiff_t stride, __m512 *column)
+{
+    __m512 pair[4];
+    quads_of_32((const char *)rows, stride * (ptrdiff_t)sizeof *rows, pair);
+    for (int i = 0; i < 4; i++) {
+        const __m512i bits = _mm512_castps_si512(pair[i]);
+        column[2 * i] = _mm512_castsi512_ps(_mm512_slli_epi32(bits, 16));
+        column[2 * i + 1] = _mm512_castsi512_ps(
+            _mm512_and_si512(bits, _mm512_set1_epi32((int)0xffff0000u)));
     }
 }
 
@@ -89,6 +134,11 @@ static inline void f64_r_transpose(__m512d *r)
     }
 FOLD_512(add)
 FOLD_512(max)
+
+#define f32_COLUMNS 4
+#define f64_COLUMNS 2
+#define f16_COLUMNS 8
+#define bf16_COLUMNS 8
 
 #define F32_WIDTH 16
 #define F32_ROWS 24

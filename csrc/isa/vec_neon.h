@@ -11,7 +11,12 @@ typedef float64x2_t f64_reg;
     static inline P##_reg P##_r_add(P##_reg a, P##_reg b) { return vaddq_##S(a, b); }              \
     static inline P##_reg P##_r_sub(P##_reg a, P##_reg b) { return vsubq_##S(a, b); }              \
     static inline P##_reg P##_r_mul(P##_reg a, P##_reg b) { return vmulq_##S(a, b); }              \
+    static inline P##_reg P##_r_div(P##_reg a, P##_reg b) { return vdivq_##S(a, b); }              \
     static inline P##_reg P##_r_max(P##_reg a, P##_reg b) { return vmaxnmq_##S(a, b); }            \
+    static inline P##_reg P##_r_mul_unless_less(P##_reg a, P##_reg b, P##_reg x, P##_reg least)    \
+    {                                                                                              \
+        return vbslq_##S(vcltq_##S(x, least), vdupq_n_##S(0), vmulq_##S(a, b));                    \
+    }                                                                                              \
     static inline P##_reg P##_r_if_less(P##_reg a, P##_reg b, P##_reg x, P##_reg y)                \
     {                                                                                              \
         return vbslq_##S(vcltq_##S(a, b), x, y);                                                   \
@@ -30,23 +35,66 @@ typedef float64x2_t f64_reg;
 NEON_TYPE(f32, float, f32, u32, NEON_SHIFT_32)
 NEON_TYPE(f64, double, f64, u64, NEON_SHIFT_64)
 
-static inline void f64_r_transpose(float64x2_t *r)
+static inline void f64_r_columns(const double *rows, ptrdiff_t stride, float64x2_t *column)
 {
-    float64x2_t low = vtrn1q_f64(r[0], r[1]);
-    r[1] = vtrn2q_f64(r[0], r[1]);
-    r[0] = low;
+    const float64x2_t a = vld1q_f64(rows), b = vld1q_f64(rows + stride);
+    column[0] = vtrn1q_f64(a, b);
+    column[1] = vtrn2q_f64(a, b);
 }
 
-static inline void f32_r_transpose(float32x4_t *r)
+/* Four numbers of four bytes from each of four rows, in bytes `stride` apart, transposed. */
+static inline void quads_of_32(const char *rows, ptrdiff_t stride, uint32x4_t *column)
 {
-    float64x2_t a = vreinterpretq_f64_f32(vtrn1q_f32(r[0], r[1]));
-    float64x2_t b = vreinterpretq_f64_f32(vtrn2q_f32(r[0], r[1]));
-    float64x2_t c = vreinterpretq_f64_f32(vtrn1q_f32(r[2], r[3]));
-    float64x2_t d = vreinterpretq_f64_f32(vtrn2q_f32(r[2], r[3]));
-    r[0] = vreinterpretq_f32_f64(vtrn1q_f64(a, c));
-    r[1] = vreinterpretq_f32_f64(vtrn1q_f64(b, d));
-    r[2] = vreinterpretq_f32_f64(vtrn2q_f64(a, c));
-    r[3] = vreinterpretq_f32_f64(vtrn2q_f64(b, d));
+    uint32x4_t row[4];
+    for (int i = 0; i < 4; i++)
+        row[i] = vreinterpretq_u32_u8(vld1q_u8((const uint8_t *)(rows + i * stride)));
+    const uint64x2_t a = vreinterpretq_u64_u32(vtrn1q_u32(row[0], row[1]));
+    const uint64x2_t b = vreinterpretq_u64_u32(vtrn2q_u32(row[0], row[1]));
+    const uint64x2_t c = vreinterpretq_u64_u32(vtrn1q_u32(row[2], row[3]));
+    const uint64x2_t d = vreinterpretq_u64_u32(vtrn2q_u32(row[2], row[3]));
+    column[0] = vreinterpretq_u32_u64(vtrn1q_u64(a, c));
+    column[1] = vreinterpretq_u32_u64(vtrn1q_u64(b, d));
+    column[2] = vreinterpretq_u32_u64(vtrn2q_u64(a, c));
+    column[3] = vreinterpretq_u32_u64(vtrn2q_u64(b, d));
+}
+
+static inline void f32_r_columns(const float *rows, ptrdiff_t stride, float32x4_t *column)
+{
+    uint32x4_t bits[4];
+    quads_of_32((const char *)rows, stride * (ptrdiff_t)sizeof *rows, bits);
+    for (int i = 0; i < 4; i++)
+        column[i] = vreinterpretq_f32_u32(bits[i]);
+}
+
+/* Half floats: pairs of them are transposed as numbers of four bytes, then taken apart. */
+static inline float32x4_t f16_r_load(const uint16_t *p)
+{
+    return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)));
+}
+
+static inline void f16_r_columns(const uint16_t *rows, ptrdiff_t stride, float32x4_t *column)
+{
+    uint32x4_t pair[4];
+    quads_of_32((const char *)rows, stride * (ptrdiff_t)sizeof *rows, pair);
+    for (int i = 0; i < 4; i++) {
+        column[2 * i] = vcvt_f32_f16(vreinterpret_f16_u16(vmovn_u32(pair[i])));
+        column[2 * i + 1] = vcvt_f32_f16(vreinterpret_f16_u16(vshrn_n_u32(pair[i], 16)));
+    }
+}
+
+static inline float32x4_t bf16_r_load(const uint16_t *p)
+{
+    return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16));
+}
+
+static inline void bf16_r_columns(const uint16_t *rows, ptrdiff_t stride, float32x4_t *column)
+{
+    uint32x4_t pair[4];
+    quads_of_32((const char *)rows, stride * (ptrdiff_t)sizeof *rows, pair);
+    for (int i = 0; i < 4; i++) {
+        column[2 * i] = vreinterpretq_f32_u32(vshlq_n_u32(pair[i], 16));
+        column[2 * i + 1] = vreinterpretq_f32_u32(vandq_u32(pair[i], vdupq_n_u32(0xffff0000u)));
+    }
 }
 
 /* Folds of one register: its halves, then lane 0 with lane 1. */
@@ -62,6 +110,11 @@ static inline void f32_r_transpose(float32x4_t *r)
     }
 NEON_FOLD(add, vadd)
 NEON_FOLD(max, vmaxnm)
+
+#define f32_COLUMNS 4
+#define f64_COLUMNS 2
+#define f16_COLUMNS 8
+#define bf16_COLUMNS 8
 
 #define F32_WIDTH 4
 #define F32_ROWS 6

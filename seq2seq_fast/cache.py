@@ -1,0 +1,218 @@
+"""KeyValueCache: the keys and values of a decoder, in the layout that the kernel reads fastest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from .dtypes import SUPPORTED, compute_dtype, is_supported, narrow, wide
+
+__all__ = ["KeyValueCache"]
+
+Array = np.ndarray[Any, Any]
+
+PANEL = 16  # keys that lie together, transposed: the kernel's lanes
+
+
+class KeyValueCache:
+    """Keys and values that grow step by step, for ``attention(query, cache)``.
+
+    Keys lie packed, sixteen to a panel, so that the kernel need not transpose them at each step.
+    Every sequence has a length of its own. Attention over a cache has the same bits as over the
+    arrays ``cache.keys()`` and ``cache.values()`` with ``key_lengths=cache.lengths``.
+
+    Parameters
+    ----------
+    sequences, heads : int
+        B and Hk.
+    width, value_width : int
+        D and Dv; Dv is D if left out.
+    capacity : int
+        Keys that there is room for at first; doubled when it is used up.
+    fixed : bool
+        Never grow: an append beyond the capacity raises ValueError.
+    dtype : float32, float16, bfloat16 (of ``ml_dtypes``) or float64
+        What numbers are stored as. Half types take half the memory and its traffic, and go with a
+        float32 query.
+
+    Attributes
+    ----------
+    lengths : ndarray of int64, shape (B,)
+        Read-only.
+
+    References
+    ----------
+    Pope et al., "Efficiently Scaling Transformer Inference", 2022, section 2.1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from seq2seq_fast import attention
+    >>> cache = KeyValueCache(2, 8, 64)
+    >>> step = np.ones((2, 8, 1, 64), np.float32)
+    >>> cache.append(step, step)
+    >>> attention(step, cache).shape
+    (2, 8, 1, 64)
+    """
+
+    def __init__(
+        self,
+        sequences: int,
+        heads: int,
+        width: int,
+        value_width: int | None = None,
+        *,
+        capacity: int = 64,
+        fixed: bool = False,
+        dtype: DTypeLike = np.float32,
+    ) -> None:
+        self.dtype = np.dtype(dtype)
+        if not is_supported(self.dtype):
+            raise TypeError(f"dtype must be {SUPPORTED}; got {self.dtype}")
+        self.heads, self.width = heads, width
+        self.value_width = width if value_width is None else value_width
+        for name in ("heads", "width", "value_width"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative; got {getattr(self, name)}")
+        if sequences < 0 or capacity < 0:
+            raise ValueError(
+                f"sequences and capacity must not be negative; got {sequences}, {capacity}"
+            )
+        self.fixed = fixed
+        self._limit = capacity
+        self._lengths = np.zeros(sequences, np.int64)
+        self._keys, self._values = self._room(sequences, capacity)
+
+    def _room(self, sequences: int, capacity: int) -> tuple[Array, Array]:
+        """Empty panels (B, Hk, panels, D, 16) and values (B, Hk, capacity, Dv)."""
+        panels = -(-capacity // PANEL)
+        return (
+            np.zeros((sequences, self.heads, panels, self.width, PANEL), self.dtype),
+            np.zeros((sequences, self.heads, panels * PANEL, self.value_width), self.dtype),
+        )
+
+    @property
+    def lengths(self) -> Array:
+        """How many keys each sequence has, (B,) int64, read-only."""
+        view = self._lengths.view()
+        view.flags.writeable = False
+        return view
+
+    @property
+    def capacity(self) -> int:
+        """Keys of a sequence that there is room for."""
+        return self._limit if self.fixed else self._values.shape[2]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory held."""
+        return self._keys.nbytes + self._values.nbytes
+
+    def append(self, key: ArrayLike, value: ArrayLike, lengths: ArrayLike | None = None) -> None:
+        """Add keys and values at the end of each sequence.
+
+        Parameters
+        ----------
+        key : array_like, shape (B, Hk, T, D)
+        value : array_like, shape (B, Hk, T, Dv)
+            Rounded to the cache's dtype; float64 goes with float64 only.
+        lengths : array_like of int, optional, shape (B,)
+            How many of the T each sequence takes; all if None.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Shapes and dtypes that do not fit; no room in a fixed cache. The cache is as before.
+        """
+        key, value = np.asarray(key), np.asarray(value)
+        sequences = len(self._lengths)
+        for name, array, width in (("key", key, self.width), ("value", value, self.value_width)):
+            if array.ndim != 4 or array.shape != (sequences, self.heads, key.shape[-2], width):
+                raise ValueError(
+                    f"{name} must have the shape ({sequences}, {self.heads}, T, {width}),"
+                    f" T the same for both; got {array.shape}"
+                )
+            if not is_supported(array.dtype) or compute_dtype(array.dtype) != compute_dtype(
+                self.dtype
+            ):
+                raise TypeError(f"{name} must go with the cache's {self.dtype}; got {array.dtype}")
+        new = np.full(sequences, key.shape[2], np.int64)
+        if lengths is not None:
+            given = np.asarray(lengths)
+            if given.shape != new.shape or not np.issubdtype(given.dtype, np.integer):
+                raise ValueError(
+                    f"lengths must be {sequences} integers; got {given.dtype}, shape {given.shape}"
+                )
+            if given.size and (given.min() < 0 or given.max() > key.shape[2]):
+                raise ValueError(
+                    f"lengths must be from 0 to the number of keys, {key.shape[2]}; got {given}"
+                )
+            new = given.astype(np.int64)
+        needed = int((self._lengths + new).max(initial=0))
+        if needed > self.capacity:
+            if self.fixed:
+                raise ValueError(f"the cache has room for {self.capacity} keys; got {needed}")
+            self._move(slice(None), max(needed, 2 * self.capacity))
+        # Where each new key goes: (B, T) or, with lengths, the chosen ones of it.
+        step = np.arange(key.shape[2])
+        row, column = np.nonzero(step < new[:, None])
+        at = self._lengths[row] + column
+        with np.errstate(over="ignore"):
+            stored = (narrow(wide(array), self.dtype) for array in (key, value))
+            new_keys, new_values = (array[row, :, column] for array in stored)
+        self._keys[row, :, at // PANEL, :, at % PANEL] = new_keys
+        self._values[row, :, at] = new_values
+        self._lengths += new
+
+    def reorder(self, sequences: ArrayLike) -> None:
+        """Sequence b becomes what sequence ``sequences[b]`` was, as a beam search needs it.
+
+        Parameters
+        ----------
+        sequences : array_like of int, shape (B',)
+            From 0 to B - 1, each as often as wanted: B' may differ from B.
+        """
+        chosen = np.asarray(sequences)
+        count = len(self._lengths)
+        if chosen.ndim != 1 or (chosen.size and not np.issubdtype(chosen.dtype, np.integer)):
+            raise TypeError(
+                f"sequences must be a row of integers; got {chosen.dtype}, shape {chosen.shape}"
+            )
+        if chosen.size and (chosen.min() < 0 or chosen.max() >= count):
+            raise ValueError(
+                f"sequences must be from 0 to {count - 1}; got {chosen.min()} to {chosen.max()}"
+            )
+        self._move(chosen.astype(np.intp), self.capacity)
+
+    def _move(self, sequences: Any, capacity: int) -> None:
+        """Copies what is used of the sequences into new room."""
+        longest = int(self._lengths[sequences].max(initial=0))
+        panels = -(-longest // PANEL)
+        self._lengths = self._lengths[sequences]
+        keys, values = self._room(len(self._lengths), capacity)
+        keys[:, :, :panels] = self._keys[sequences, :, :panels]
+        values[:, :, :longest] = self._values[sequences, :, :longest]
+        self._keys, self._values = keys, values
+
+    def keys(self) -> Array:
+        """The keys as rows, (B, Hk, longest, D); what lies past a sequence's length is undefined."""
+        return unpacked(self._keys)[:, :, : self._lengths.max(initial=0)]
+
+    def values(self) -> Array:
+        """The values, (B, Hk, longest, Dv)."""
+        return self._values[:, :, : self._lengths.max(initial=0)].copy()
+
+    def _operands(self, keys: int | None) -> tuple[Array, Array, Array]:
+        """Panels, values and lengths for a kernel; of `keys` keys, or of all that there is room for,
+        whose shapes stay the same from step to step."""
+        if keys is None:
+            return self._keys, self._values, self._lengths
+        return self._keys[:, :, : -(-keys // PANEL)], self._values[:, :, :keys], self._lengths
+
+
+def unpacked(panels: Array) -> Array:
+    """Panels (..., n, D, 16) as rows (..., n * 16, D)."""
+    *lead, count, width, lanes = panels.shape
+    return panels.swapaxes(-1, -2).reshape(*lead, count * lanes, width)

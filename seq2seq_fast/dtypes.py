@@ -1,0 +1,46 @@
+"""The float types of the package's arrays, and how the half types become float32 and back.
+
+bfloat16 is the type of that name of the package `ml_dtypes`, which is known by its name here and
+never imported: its numbers are the upper halves of float32's.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+
+SUPPORTED = "float16, bfloat16, float32 or float64"
+NATIVE = (np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64))
+
+
+def is_bfloat16(dtype: np.dtype[Any]) -> bool:
+    return dtype.kind == "V" and dtype.name == "bfloat16"
+
+
+def is_supported(dtype: np.dtype[Any]) -> bool:
+    return dtype in NATIVE or is_bfloat16(dtype)
+
+
+def compute_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """What numbers of this type are widened to before they are computed with."""
+    return np.dtype(np.float64 if dtype == np.float64 else np.float32)
+
+
+def wide(array: Array) -> Array:
+    """The same numbers in the compute type, exactly."""
+    if is_bfloat16(array.dtype):
+        return (array.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+    return array.astype(np.float32) if array.dtype == np.float16 else array
+
+
+def narrow(array: Array, dtype: np.dtype[Any]) -> Array:
+    """Rounded to the nearest of `dtype`, ties to even; NaN becomes the canonical one."""
+    if not is_bfloat16(dtype):
+        return array.astype(dtype, copy=False)
+    bits = np.ascontiguousarray(array, np.float32).view(np.uint32)
+    rounded = (bits + (0x7FFF + (bits >> 16 & 1))) >> 16
+    halves = np.where(np.isnan(array), 0x7FC0, rounded).astype(np.uint16)
+    return halves.view(dtype)
