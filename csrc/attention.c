@@ -474,7 +474,7 @@ static void attend(void *job_, int64_t number_of_unit, void *scratch)
     /* 5. Results. */
     for (int r = 0; r < u->rows; r++) {
         const int sees_none = blind[r] && u->sums[r] == 0; /* NaN scores show in the sum */
-        if (jb->sinks)
+        if (jb->sinks && !sees_none)
             u->sums[r] = jb->compute->add_sink(u->sums[r], sinks[r], u->greatest[r]);
         store(u, r, sees_none);
     }

@@ -160,14 +160,19 @@ def attention(
     array([[1.62, 3.62]])
     """
     query = _array("query", query)
-    cache = key if isinstance(key, KeyValueCache) else None
-    if cache is not None:
+    packed = isinstance(key, KeyValueCache)
+    if isinstance(key, KeyValueCache):
+        cache = key
         if value is not None or key_lengths is not None:
             raise ValueError("a KeyValueCache has its own values and lengths: pass neither")
         longest = mask is not None or bias is not None or return_weights
-        key, value, key_lengths = cache._operands(int(cache.lengths.max(initial=0)) if longest else None)
+        key, value, key_lengths = cache._operands(
+            int(cache.lengths.max(initial=0)) if longest else None
+        )
         key_shape = (*value.shape[:-1], cache.width)
     else:
+        if value is None:
+            raise TypeError("value must be given, unless key is a KeyValueCache")
         key, value = _array("key", key), _array("value", value)
         key_shape = key.shape
     if mask is not None:
@@ -185,7 +190,7 @@ def attention(
         query.dtype,
         key.dtype,
         value.dtype,
-        cache is not None,
+        packed,
         causal,
         query_offset is not None,
         None if window is None else _checked_window(window),

@@ -197,7 +197,7 @@ class KeyValueCache:
         self._keys, self._values = keys, values
 
     def keys(self) -> Array:
-        """The keys as rows, (B, Hk, longest, D); what lies past a sequence's length is undefined."""
+        """The keys as rows, (B, Hk, longest, D); past a sequence's length they are undefined."""
         return unpacked(self._keys)[:, :, : self._lengths.max(initial=0)]
 
     def values(self) -> Array:
@@ -205,8 +205,8 @@ class KeyValueCache:
         return self._values[:, :, : self._lengths.max(initial=0)].copy()
 
     def _operands(self, keys: int | None) -> tuple[Array, Array, Array]:
-        """Panels, values and lengths for a kernel; of `keys` keys, or of all that there is room for,
-        whose shapes stay the same from step to step."""
+        """Panels, values and lengths for a kernel; of `keys` keys, or of all that there is room
+        for, whose shapes stay the same from step to step."""
         if keys is None:
             return self._keys, self._values, self._lengths
         return self._keys[:, :, : -(-keys // PANEL)], self._values[:, :, :keys], self._lengths

@@ -27,7 +27,8 @@ else:
     why_missing = None
 
 Array = np.ndarray[Any, Any]
-Shape = Strides = tuple[int, ...]
+Shape = tuple[int, ...]
+Strides = tuple[int, ...]
 
 ALL_ISAS = ("generic", "avx2", "avx512", "neon")  # enum s2s_isa
 _ISA_NUMBERS = {isa: number for number, isa in enumerate(ALL_ISAS)}

@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+from ml_dtypes import bfloat16
 
 import seq2seq_fast
 from seq2seq_fast import native
@@ -33,6 +34,13 @@ def backend(request):
 
 @pytest.fixture(params=[np.float32, np.float64], ids=["float32", "float64"])
 def dtype(request):
+    return request.param
+
+
+@pytest.fixture(params=[np.float16, bfloat16, np.float32, np.float64],
+                ids=["float16", "bfloat16", "float32", "float64"])  # fmt: skip
+def any_dtype(request):
+    """The half types, too."""
     return request.param
 
 

@@ -41,7 +41,12 @@ def exp(x):
     return reference.exp(np.array([x]))[0]
 
 
-def attention(q, k, v, scale, visible=lambda i, j: True, bias=None):
+def tanh(x):
+    """The contract's, of one number."""
+    return reference.tanh(np.array([x]))[0]
+
+
+def attention(q, k, v, scale, visible=lambda i, j: True, bias=None, softcap=None, sink=None):
     """One head: q (Tq, D), k (Tk, D), v (Tk, Dv) arrays -> context (Tq, Dv), weights (Tq, Tk)."""
     real = q.dtype.type
     zero = real(0)
@@ -52,6 +57,8 @@ def attention(q, k, v, scale, visible=lambda i, j: True, bias=None):
             scores = []
             for j in range(len(k)):
                 s = ordered_sum([q[i, c] * k[j, c] for c in range(q.shape[1])], zero) * real(scale)
+                if softcap is not None:
+                    s = real(softcap) * tanh(s / real(softcap))
                 if bias is not None:
                     s = s + bias[i, j]
                 scores.append(s if visible(i, j) and s != -np.inf else None)
@@ -61,9 +68,11 @@ def attention(q, k, v, scale, visible=lambda i, j: True, bias=None):
             if any(math.isnan(s) for s in seen):
                 context[i], weights[i] = np.nan, np.nan
                 continue
-            m = max(seen)
+            m = max(seen) if sink is None else max(*seen, sink)
             e = [zero if s is None else exp(s - m) for s in scores]
             total = row_sum(e, zero)
+            if sink is not None:
+                total = total + exp(sink - m)
             for c in range(v.shape[1]):
                 terms = [
                     None if s is None else w * v[j, c]

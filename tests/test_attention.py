@@ -13,9 +13,10 @@ from conftest import assert_same_bits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from loops import attention as loops
+from ml_dtypes import bfloat16
 
 import seq2seq_fast
-from seq2seq_fast import attention, native, use
+from seq2seq_fast import attention, native, ragged_attention, use
 from seq2seq_fast.attention import MOST_LEADING_AXES
 
 EDGES = (1, 15, 16, 17, 31, 33, 97)
@@ -35,23 +36,36 @@ def problem(rng, dtype, queries, keys, width, value_width=None, lead=(), heads=1
 
 
 def check_against_contract(*arrays, **options):
-    """The active backend's context and weights have the contract's bits; they are returned."""
-    got = attention(*arrays, return_weights=True, **options)
+    """The active backend's results have the contract's bits; context and weights are returned."""
+    got = attention(*arrays, return_weights=True, return_logsumexp=True, **options)
     with use(backend="numpy"):
-        want = attention(*arrays, return_weights=True, **options)
+        want = attention(*arrays, return_weights=True, return_logsumexp=True, **options)
     for g, w in zip(got, want, strict=True):
         assert_same_bits(g, w)
-    return got
+    assert_same_bits(attention(*arrays, **options), want[0])
+    return got[:2]
 
 
-def float64_attention(q, k, v, scale=None, mask=None):
-    """Independent: BLAS and NumPy's exp in float64. q (..., Tq, D), k (..., Tk, D)."""
+def float64_attention(q, k, v, scale=None, mask=None, bias=0.0, softcap=None, sinks=None):
+    """Independent: BLAS and NumPy's exp in float64. q (..., Tq, D), k (..., Tk, D), sinks (..., H)
+    give the context and the log-sum-exp."""
     q, k, v = (a.astype(np.float64) for a in (q, k, v))
+    if q.shape[-3:-2] != k.shape[-3:-2]:
+        k, v = (np.repeat(a, q.shape[-3] // a.shape[-3], axis=-3) for a in (k, v))
     scores = np.einsum("...id,...jd->...ij", q, k) * (scale or q.shape[-1] ** -0.5)
+    if softcap is not None:
+        scores = softcap * np.tanh(scores / softcap)
+    scores = scores + np.asarray(bias, np.float64)
     if mask is not None:
         scores = np.where(mask, scores, -np.inf)
-    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    return weights / weights.sum(axis=-1, keepdims=True) @ v
+    most = scores.max(axis=-1, keepdims=True)
+    most = np.where(np.isinf(most), 0, most)
+    weights = np.exp(scores - most)
+    total = weights.sum(axis=-1, keepdims=True)
+    if sinks is not None:
+        total = total + np.exp(np.asarray(sinks, np.float64)[..., None, None] - most)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(total > 0, weights @ v / total, 0), (most + np.log(total))[..., 0]
 
 
 # ---- the textbook ----
@@ -342,6 +356,250 @@ def test_scale(backend, dtype, rng):
         check_against_contract(q, k, v, scale=scale)
 
 
+# ---- positions: causal with an offset, windows, lengths of queries ----
+
+
+def sees(queries, keys, offset, left, right):
+    """(Tq, Tk): what the query at position i + offset sees."""
+    i, j = np.ogrid[:queries, :keys]
+    return (j >= i + offset - left) & (j <= i + offset + right)
+
+
+@pytest.mark.parametrize("offset", [0, 7, -3, 50, 1000, -1000])
+def test_query_offset(backend, dtype, rng, offset):
+    q, k, v = problem(rng, dtype, 30, 45, 8, heads=2)
+    got = check_against_contract(q, k, v, causal=True, query_offset=offset)
+    mask = sees(30, 45, offset, math.inf, 0)
+    for g, w in zip(got, attention(q, k, v, mask=mask, return_weights=True), strict=True):
+        assert_same_bits(g, w)
+
+
+def test_query_offset_of_each_sequence(backend, dtype, rng):
+    """Keys that came before: a step of decoding is the last row of the whole."""
+    q, k, v = problem(rng, dtype, 20, 20, 8, lead=(3,), heads=2, key_heads=2)
+    whole = attention(q, k, v, causal=True)
+    offsets = [0, 11, 19]
+    steps = np.stack([q[b, :, i : i + 1] for b, i in enumerate(offsets)])
+    out = attention(steps, k, v, causal=True, query_offset=offsets)
+    for b, i in enumerate(offsets):
+        assert_same_bits(out[b, :, 0], whole[b, :, i])
+
+
+@pytest.mark.parametrize("window", [(0, 0), (5, 2), (None, 3), (40, None), (300, 0), (None, None)])
+@pytest.mark.parametrize("causal", [False, "top_left", "bottom_right"])
+def test_window(backend, dtype, rng, window, causal):
+    for queries, keys in ((60, 60), (1, 700), (130, 700), (700, 60)):
+        q, k, v = problem(rng, dtype, queries, keys, 8)
+        offset = keys - queries if causal == "bottom_right" else 0
+        left, right = (math.inf if bound is None else bound for bound in window)
+        options = {"query_offset": 0} if causal is False else {"causal": causal}
+        got = check_against_contract(q, k, v, window=window, **options)
+        mask = sees(queries, keys, offset, left, min(right, 0) if causal else right)
+        for g, w in zip(got, attention(q, k, v, mask=mask, return_weights=True), strict=True):
+            assert_same_bits(g, w)
+
+
+@pytest.mark.parametrize("causal", [False, "top_left", "bottom_right"])
+def test_padding_changes_nothing(backend, any_dtype, rng, causal):
+    """Queries and keys of each sequence padded with NaN, against the sequence alone."""
+    q, k, v = problem(rng, any_dtype, 40, 70, 16, lead=(4,), heads=4, key_heads=2)
+    queries, keys = [40, 1, 17, 0], [70, 33, 5, 12]
+    for b, (m, n) in enumerate(zip(queries, keys, strict=True)):
+        q[b, :, m:], k[b, :, n:], v[b, :, n:] = np.nan, np.nan, np.nan
+    options = {"causal": causal, "softcap": 3.0, "window": (9, 9) if causal else None}
+    padded = attention(
+        q, k, v, query_lengths=queries, key_lengths=keys,
+        return_weights=True, return_logsumexp=True, **options,
+    )  # fmt: skip
+    for b, (m, n) in enumerate(zip(queries, keys, strict=True)):
+        alone = attention(
+            q[b, :, :m], k[b, :, :n], v[b, :, :n],
+            return_weights=True, return_logsumexp=True, **options,
+        )  # fmt: skip
+        assert_same_bits(padded[0][b, :, :m], alone[0])
+        assert_same_bits(padded[1][b, :, :m, :n], alone[1])
+        assert_same_bits(padded[2][b, :, :m], alone[2])
+        assert not padded[0][b, :, m:].any() and not padded[1][b, :, m:].any()
+        assert (padded[2][b, :, m:] == -np.inf).all()
+    given = np.full((4, 4, 40, 16), 7, any_dtype)
+    attention(q, k, v, query_lengths=queries, key_lengths=keys, out=given, **options)
+    assert_same_bits(given, padded[0])
+
+
+def test_ragged_sequences_equal_each_alone(backend, any_dtype, rng):
+    queries, keys = [5, 0, 30, 1, 1], [9, 4, 30, 0, 300]
+    starts = [np.concatenate([[0], np.cumsum(n)]) for n in (queries, keys)]
+    # Data as (N, H, D), passed as a transposed view.
+    q = rng.standard_normal((sum(queries), 4, 16)).astype(any_dtype).swapaxes(0, 1)
+    k = rng.standard_normal((sum(keys), 2, 16)).astype(any_dtype).swapaxes(0, 1)
+    v = rng.standard_normal((sum(keys), 2, 9)).astype(any_dtype).swapaxes(0, 1)
+    sinks = rng.standard_normal(4).astype(any_dtype)
+    for options in (
+        {},
+        {"causal": "top_left"},
+        {"causal": "bottom_right", "window": (3, None)},
+        {"scale": 2.0, "softcap": 1.5, "sinks": sinks},
+    ):
+        out, lse = ragged_attention(q, k, v, *starts, return_logsumexp=True, **options)
+        for b in range(len(queries)):
+            rows, columns = (slice(at[b], at[b + 1]) for at in starts)
+            alone = attention(
+                q[:, rows], k[:, columns], v[:, columns], return_logsumexp=True, **options
+            )
+            assert_same_bits(out[:, rows], alone[0])
+            assert_same_bits(lse[:, rows], alone[1])
+        with use(threads=3):
+            assert_same_bits(ragged_attention(q, k, v, *starts, **options), out)
+    target = np.empty((sum(queries), 4, 9), any_dtype).swapaxes(0, 1)
+    assert ragged_attention(q, k, v, *starts, out=target, **options) is target
+    assert_same_bits(target, out)
+    none = ragged_attention(q[:, :0], k[:, :0], v[:, :0], [0], [0])
+    assert none.shape == (4, 0, 9)
+
+
+def test_ragged_causal_needs_a_name_unless_lengths_agree(backend, rng):
+    rows = rng.standard_normal((1, 8, 4)).astype(np.float32)
+    same = [0, 3, 8]
+    assert_same_bits(
+        ragged_attention(rows, rows, rows, same, same, causal=True),
+        ragged_attention(rows, rows, rows, same, same, causal="bottom_right"),
+    )
+    with pytest.raises(ValueError, match="causal=True needs as many queries as keys in each"):
+        ragged_attention(rows, rows, rows, same, [0, 4, 8], causal=True)
+    with pytest.raises(ValueError, match="window needs as many queries as keys in each"):
+        ragged_attention(rows, rows, rows, same, [0, 4, 8], window=(1, 1))
+
+
+@pytest.mark.parametrize(
+    ("starts", "message"),
+    [
+        (([0, 3, 8], [0, 8]), "key_starts must have one number more"),
+        (([0, 3, 7], [0, 4, 8]), r"query_starts must rise from 0 to the number of rows, 8; got"),
+        (([0, 9, 8], [0, 4, 8]), "query_starts must rise from 0"),
+        (([1, 3, 8], [0, 4, 8]), "query_starts must rise from 0"),
+        (([], []), "query_starts must have one number more"),
+    ],
+)
+def test_ragged_errors(backend, starts, message):
+    rows = np.zeros((1, 8, 4), np.float32)
+    with pytest.raises(ValueError, match=message):
+        ragged_attention(rows, rows, rows, *starts)
+
+
+# ---- what is done to the scores ----
+
+
+@pytest.mark.parametrize("softcap", [0.3, 5.0, 50.0, 1e30])
+def test_softcap(backend, any_dtype, rng, softcap):
+    q, k, v = problem(rng, any_dtype, 9, 70, 16, heads=2, key_heads=2)
+    bias = rng.standard_normal((9, 70)).astype(any_dtype)
+    check_against_contract(q, k, v, softcap=softcap, bias=bias, scale=2.0)
+    check_against_contract(q * any_dtype(100), k, v, softcap=softcap, causal="top_left")
+
+
+def test_sinks(backend, any_dtype, rng):
+    q, k, v = problem(rng, any_dtype, 9, 70, 16, lead=(2,), heads=4, key_heads=2)
+    mask = rng.random((9, 70)) < 0.5
+    mask[3] = False  # sees no key, only the sink: zeros
+    for sinks in (
+        rng.standard_normal(4).astype(any_dtype),
+        rng.standard_normal((2, 1)).astype(any_dtype),
+        np.array(60, any_dtype),  # takes nearly everything
+        np.array(-np.inf, any_dtype),
+        np.array([np.nan, np.inf, -np.inf, -0.0], any_dtype),
+    ):
+        check_against_contract(q, k, v, sinks=sinks, mask=mask)
+    assert_same_bits(attention(q, k, v, sinks=np.array(-np.inf, any_dtype)), attention(q, k, v))
+
+
+def test_every_option_equals_plain_loops(backend, dtype, rng):
+    q, k, v = (a[0] for a in problem(rng, dtype, 6, 300, 5, 3))
+    bias = rng.standard_normal((6, 300)).astype(dtype)
+    mask = rng.random((6, 300)) < 0.8
+    near = sees(6, 300, 270, 260, 20)
+    got = attention(
+        q, k, v, scale=0.7, mask=mask, bias=bias, query_offset=270, window=(260, 20),
+        softcap=1.3, sinks=np.array([0.4], dtype), return_weights=True,
+    )  # fmt: skip
+    want = loops(q, k, v, 0.7, lambda i, j: mask[i, j] and near[i, j], bias, 1.3, dtype(0.4))
+    for g, w in zip(got, want, strict=True):
+        assert_same_bits(g, w)
+
+
+def test_logsumexp_merges_parts(backend, rng):
+    """Attention over all keys from attention over two parts of them, in float64."""
+    q, k, v = problem(rng, np.float64, 9, 100, 16, heads=2, key_heads=2)
+    whole = attention(q, k, v)
+    parts = [attention(q, k[:, at], v[:, at], return_logsumexp=True)
+             for at in (slice(0, 37), slice(37, 100))]  # fmt: skip
+    weights = [np.exp(lse - parts[0][1])[..., None] for _, lse in parts]
+    merged = sum(w * out for w, (out, _) in zip(weights, parts, strict=True)) / sum(weights)
+    assert np.abs(merged - whole).max() < 1e-14
+    out, lse = attention(q, k, v, key_lengths=0, return_logsumexp=True)
+    assert not out.any() and (lse == -np.inf).all() and lse.dtype == np.float64
+
+
+# ---- half types ----
+
+
+def test_half_types_are_float32_inside(backend, rng):
+    """Widened exactly, rounded once."""
+    for half in (np.float16, bfloat16):
+        q, k, v = problem(rng, half, 30, 300, 40, 24, heads=4, key_heads=2)
+        bias = rng.standard_normal((30, 300)).astype(half)
+        options = {"causal": "bottom_right", "return_weights": True}
+        wide = attention(*(a.astype(np.float32) for a in (q, k, v)),
+                         bias=bias.astype(np.float32), **options)  # fmt: skip
+        got = attention(q, k, v, bias=bias, **options)
+        for g, w in zip(got, wide, strict=True):
+            assert_same_bits(g, w.astype(half))
+        mixed = attention(q.astype(np.float32), k, v, bias=bias.astype(np.float32), **options)
+        for g, w in zip(mixed, wide, strict=True):
+            assert_same_bits(g, w)
+
+
+@pytest.mark.parametrize("half", [np.float16, bfloat16], ids=["float16", "bfloat16"])
+def test_every_half_number_is_read_and_written(backend, half):
+    """One key: the context is its value. All 65536, as widths of panels and of what is left."""
+    numbers = np.arange(65536, dtype=np.uint16).view(half)
+    one = np.ones((1, 1), half)
+    with np.errstate(invalid="ignore"):
+        want = np.where(np.isnan(numbers.astype(np.float32)), np.float32(np.nan),
+                        numbers.astype(np.float32) + 0).astype(half)  # fmt: skip
+    for width in (16, 17, 1):
+        values = np.resize(numbers, (65536 // width + 1, 1, 1, width))
+        wanted = np.resize(want, values.shape)
+        assert_same_bits(attention(one, one, values), wanted)
+    # As keys: the score is the key's number, and the statistics show it.
+    keys = numbers.reshape(-1, 1, 1, 1)
+    lse = attention(one, keys, one, scale=1, return_logsumexp=True)[1]
+    seen = numbers.astype(np.float32).reshape(lse.shape)
+    finite = np.isfinite(seen)
+    assert_same_bits(lse[finite], seen[finite] + np.float32(0))
+    # Sixteen keys at a time, through the transposing loads.
+    keys = numbers.reshape(-1, 1, 32, 64)
+    wide = keys.astype(np.float32)
+    for width in (64, 63, 8, 7):
+        q = np.ones((1, width), np.float32)
+        assert_same_bits(
+            attention(q, keys[..., :width], keys, return_logsumexp=True)[1],
+            attention(q, wide[..., :width], wide, return_logsumexp=True)[1],
+        )
+
+
+@pytest.mark.parametrize("half", [np.float16, bfloat16], ids=["float16", "bfloat16"])
+def test_results_are_rounded_to_nearest_even(backend, half, rng):
+    """Means of two halves, which often are ties or subnormal, against NumPy's rounding."""
+    pairs = rng.integers(0, 65536, (4096, 1, 2, 16)).astype(np.uint16).view(half)
+    pairs[:2048].view(np.uint16)[:, :, 1] = pairs[:2048].view(np.uint16)[:, :, 0] + 1
+    got = attention(np.zeros((1, 1), half), np.zeros((2, 1), half), pairs)
+    with np.errstate(all="ignore"):
+        wide = pairs.astype(np.float32)
+        mean = (wide[:, :, :1] + wide[:, :, 1:]) / np.float32(2)
+        want = np.where(np.isnan(mean), np.float32(np.nan), mean + np.float32(0)).astype(half)
+    assert_same_bits(got, want)
+
+
 # ---- layout, batch, threads ----
 
 
@@ -448,7 +706,19 @@ with s.use(threads=2):
 @st.composite
 def calls(draw):
     """Arguments of a call, small, of any shape and with any option."""
-    dtype = draw(st.sampled_from([np.float32, np.float64]))
+    dtype, key_dtype = draw(
+        st.sampled_from(
+            [
+                (np.float32, np.float32),
+                (np.float64, np.float64),
+                (np.float16, np.float16),
+                (bfloat16, bfloat16),
+                (np.float32, np.float16),
+                (np.float16, np.float32),
+                (np.float32, bfloat16),
+            ]
+        )
+    )
     lead = draw(hnp.array_shapes(min_dims=0, max_dims=2, min_side=0, max_side=3))
     key_heads = draw(st.integers(1, 3))
     heads = key_heads * draw(st.integers(1, 3))
@@ -462,7 +732,8 @@ def calls(draw):
         array = np.asarray(rng.standard_normal(shape) * 10.0 ** rng.integers(-3, 4))
         odd = np.asarray(rng.random(shape) < special)
         array[odd] = rng.choice([np.nan, np.inf, -np.inf, -0.0, 1e30, 1e-40], odd.sum())
-        return array.astype(dtype)
+        with np.errstate(over="ignore"):
+            return array.astype(dtype)
 
     def thinned(shape):
         """The shape, some axes of which broadcast."""
@@ -473,13 +744,25 @@ def calls(draw):
         shape = [n if draw(st.booleans()) else 1 for n in lead]
         return shape[draw(st.integers(0, len(shape))) :]
 
-    arrays = (
-        numbers(*lead, heads, queries, width),
-        numbers(*some_lead(), key_heads, keys, width),
-        numbers(*some_lead(), key_heads, keys, value_width),
-    )
+    with np.errstate(over="ignore"):
+        arrays = (
+            numbers(*lead, heads, queries, width),
+            numbers(*some_lead(), key_heads, keys, width).astype(key_dtype),
+            numbers(*some_lead(), key_heads, keys, value_width).astype(key_dtype),
+        )
     pairs = (*lead, heads, queries, keys)
-    options = {"causal": draw(st.sampled_from([False, "top_left", "bottom_right"]))}
+    options = {"causal": draw(st.sampled_from([False, True, "top_left", "bottom_right"]))}
+    if draw(st.booleans()):
+        bound = st.none() | st.integers(0, 30)
+        options["window"] = draw(bound), draw(bound)
+    if options["causal"] is True or (options["causal"] is False and "window" in options):
+        options["query_offset"] = rng.integers(-20, 50, thinned(lead) if lead else ())
+    if draw(st.booleans()):
+        options["softcap"] = draw(st.floats(0.01, 100))
+    if draw(st.booleans()):
+        options["sinks"] = numbers(*thinned((*lead, heads)))
+    if draw(st.booleans()):
+        options["query_lengths"] = rng.integers(0, queries + 1, thinned(lead) if lead else ())
     if draw(st.booleans()):
         options["mask"] = rng.random(thinned(pairs)) < draw(st.floats(0, 1))
     if draw(st.booleans()):
@@ -495,12 +778,14 @@ def calls(draw):
 @given(calls(), st.integers(1, 3))
 def test_any_call_has_the_same_bits_everywhere(call, threads):
     arrays, options = call
+    everything = {"return_weights": True, "return_logsumexp": True}
     with use(backend="numpy"):
-        want = attention(*arrays, return_weights=True, **options)
+        want = attention(*arrays, **everything, **options)
     for isa in native.usable_isas():
         with use(isa=isa, threads=threads):
-            for g, w in zip(attention(*arrays, return_weights=True, **options), want, strict=True):
+            for g, w in zip(attention(*arrays, **everything, **options), want, strict=True):
                 assert_same_bits(g, w)
+            assert_same_bits(attention(*arrays, **options), want[0])
 
 
 @settings(max_examples=60, deadline=None)
@@ -523,9 +808,53 @@ def test_any_small_head_equals_the_loops(queries, keys, width, seed):
 @pytest.mark.parametrize("keys", [1, 64, 1000, 5000])
 def test_accuracy(backend, dtype, rng, keys):
     q, k, v = problem(rng, dtype, 6, keys, 64, heads=2, key_heads=2)
-    error = np.abs(attention(q, k, v) - float64_attention(q, k, v)).max()
+    error = np.abs(attention(q, k, v) - float64_attention(q, k, v)[0]).max()
     # Values are of order 1: a few units in the last place of float32; float64 shares its oracle's.
     assert error < (2e-6 if dtype is np.float32 else 4e-15)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"causal": "bottom_right"},
+        {"window": (20, 5), "query_offset": 40},
+        {"causal": True, "query_offset": 100, "window": (70, None)},
+        {"softcap": 2.0},
+        {"sinks": np.linspace(-2, 6, 4)},
+        {"bias": np.linspace(-1, 1, 200)},
+        {"mask": np.arange(200) % 3 > 0},
+        {"key_lengths": 111},
+        {"scale": 0.5},
+        {"softcap": 4.0, "sinks": np.ones(4), "window": (64, 64), "causal": "top_left"},
+    ],
+    ids=lambda options: "-".join(options),
+)
+def test_accuracy_of_every_feature(backend, any_dtype, rng, options):
+    """Against float64, grouped-query heads throughout."""
+    queries, keys = 60, 200
+    q, k, v = problem(rng, any_dtype, queries, keys, 32, heads=4, key_heads=2)
+    given = {
+        name: x.astype(any_dtype) if name in ("sinks", "bias") else x for name, x in options.items()
+    }
+    out, lse = attention(q, k, v, return_logsumexp=True, **given)
+    visible = np.ones((queries, keys), bool)
+    causal = options.get("causal")
+    offset = options.get("query_offset", keys - queries if causal == "bottom_right" else 0)
+    left, right = options.get("window") or (None, None)
+    if causal:
+        right = 0
+    visible &= sees(queries, keys, offset, *(math.inf if n is None else n for n in (left, right)))
+    visible &= options.get("mask", True)
+    visible[:, options.get("key_lengths", keys) :] = False
+    same = {name: given[name] for name in ("scale", "softcap", "sinks", "bias") if name in given}
+    want, want_lse = float64_attention(q, k, v, mask=visible, **same)
+    # Half an ulp of the result's type at 4, and what float32 loses on the way.
+    bound = {"float16": 2e-3, "bfloat16": 1.6e-2, "float32": 5e-6, "float64": 1e-14}
+    name = np.dtype(any_dtype).name
+    assert np.abs(out.astype(np.float64) - want).max() < bound[name]
+    finite = np.isfinite(want_lse)
+    assert (np.isfinite(lse) == finite).all()
+    assert np.abs(lse - want_lse)[finite].max() < (2e-14 if name == "float64" else 4e-6)
 
 
 def test_accuracy_of_peaked_and_masked_rows(backend, rng):
@@ -533,7 +862,7 @@ def test_accuracy_of_peaked_and_masked_rows(backend, rng):
     mask = rng.random((30, 200)) < 0.5
     mask[:, 0] = True
     got = attention(q, k, v, scale=3.0, mask=mask)
-    assert np.abs(got - float64_attention(q, k, v, 3.0, mask)).max() < 2e-5
+    assert np.abs(got - float64_attention(q, k, v, 3.0, mask)[0]).max() < 2e-5
 
 
 # ---- errors name the argument and what was seen ----
@@ -552,11 +881,13 @@ F = np.zeros((2, 3, 4), np.float32)
         ((F, F[:0], F[:0]), {}, ValueError, "multiple of key's; got 2 and 0"),
         ((np.zeros((2, 2, 3, 4), "f4"), np.zeros((3, 2, 3, 4), "f4"), F), {}, ValueError,
          r"key's leading axes .*\(3, 2, 3, 4\) and \(2, 2, 3, 4\)"),
-        ((F.astype(int), F, F), {}, TypeError, "query must be float16, bfloat16, float32 or float64; got int64"),
+        ((F.astype(int), F, F), {}, TypeError,
+         "query must be float16, bfloat16, float32 or float64; got int64"),
         ((F.astype(">f4"), F, F), {}, TypeError, "query must be float16, .* got >f4"),
         ((F, F.astype("f8"), F.astype("f8")), {}, TypeError,
          "float64 goes with float64 only; got query float32, key float64"),
-        ((F, F.astype("f8"), F), {}, TypeError, "value must have the key's dtype; got float32 and float64"),
+        ((F, F.astype("f8"), F), {}, TypeError,
+         "value must have the key's dtype; got float32 and float64"),
         (([[1.0], [1.0, 2.0]], F, F), {}, ValueError, "query is no array: "),
         ((F, F, F), {"key_lengths": [[1], [1, 2]]}, ValueError, "key_lengths is no array: "),
         ((F, F, "text"), {}, TypeError, "value must be float16, .* got <U4"),
@@ -575,11 +906,35 @@ F = np.zeros((2, 3, 4), np.float32)
         ((F, F, F), {"causal": "left"}, ValueError, "causal must be .*; got 'left'"),
         ((F, F, F), {"causal": 1}, TypeError, "causal must be a bool or a name; got 1"),
         ((F, F[:, :2], F[:, :2]), {"causal": True}, ValueError,
-         "causal=True needs query_offset, or as many queries as keys; got 3 and 2: say causal='top_l"),
+         "causal=True needs query_offset, or as many queries as keys; got 3 and 2: say"),
         ((F, F, F), {"key_lengths": 4}, ValueError, "key_lengths .*number of keys, 3; got 4 to 4"),
         ((F, F, F), {"key_lengths": -1}, ValueError, "key_lengths .*; got -1"),
         ((F, F, F), {"key_lengths": 1.0}, TypeError, "key_lengths must be integers; got float64"),
         ((F, F, F), {"key_lengths": [1, 2]}, ValueError, r"leading axes \(\); got shape \(2,\)"),
+        ((F, F, F), {"causal": "top_left", "query_offset": 1}, ValueError,
+         "query_offset goes with causal=True; got causal='top_left'"),
+        ((F, F, F), {"causal": True, "query_offset": 1.5}, TypeError,
+         "query_offset must be integers; got float64"),
+        ((F, F, F), {"causal": True, "query_offset": [1, 2]}, ValueError,
+         r"query_offset must broadcast to the leading axes \(\); got shape \(2,\)"),
+        ((F, F, F), {"causal": True, "query_offset": 1 << 60}, ValueError,
+         r"query_offset must be from .* to 2\*\*48"),
+        ((F, F, F), {"query_lengths": 4}, ValueError,
+         "query_lengths must be from 0 to the number of queries, 3; got 4 to 4"),
+        ((F, F[:, :2], F[:, :2]), {"window": (1, 1)}, ValueError,
+         "window without causal needs query_offset, or as many queries as keys; got 3 and 2"),
+        ((F, F, F), {"window": 3}, ValueError, r"window must be two integers .*; got 3"),
+        ((F, F, F), {"window": (-1, 0)}, ValueError, r"window must be two .*; got \(-1, 0\)"),
+        ((F, F, F), {"window": (1.5, 0)}, ValueError, "window must be two integers"),
+        ((F, F, F), {"softcap": 0}, ValueError, "softcap must be positive; got 0"),
+        ((F, F, F), {"softcap": -1.0}, ValueError, "softcap must be positive; got -1.0"),
+        ((F, F, F), {"softcap": 1e-50}, ValueError, "softcap must be positive; got 1e-50"),
+        ((F, F, F), {"softcap": np.inf}, ValueError, "softcap must be finite in float32; got inf"),
+        ((F, F, F), {"softcap": "1"}, TypeError, "softcap must be a real number; got '1'"),
+        ((F, F, F), {"sinks": np.zeros(2)}, TypeError, "sinks must be float32; got float64"),
+        ((F, F, F), {"sinks": np.zeros(3, "f4")}, ValueError,
+         r"sinks must broadcast to \(2,\); got shape \(3,\)"),
+        ((F, F), {}, TypeError, "value must be given, unless key is a KeyValueCache"),
         ((F, F, F), {"out": [0]}, TypeError, "out must be a NumPy array; got list"),
         ((F, F, F), {"out": F.astype("f8")}, TypeError, "out must be float32; got float64"),
         ((F, F, F), {"out": F[:1]}, ValueError, r"out .*shape \(2, 3, 4\); got \(1, 3, 4\)"),

@@ -147,6 +147,24 @@ def test_log_special(dtype):
     assert_same_bits(got, np.array([0, -np.inf, -np.inf, np.inf, np.nan, np.nan], dtype))
 
 
+def test_tanh_float32_all_inputs():
+    worst = worst_ulp_float32(reference.tanh, np.tanh, bits_of(2.0**-13), bits_of(10.0))
+    assert worst == pytest.approx(2.498, abs=0.0005)  # what the docstring says
+
+
+def test_tanh_float64(rng):
+    x = np.concatenate([rng.uniform(-3, 3, 10000), np.exp(rng.uniform(-30, 3, 10000))])
+    assert worst_ulp_float64(reference.tanh, mpmath.tanh, x) < 2.5
+
+
+def test_tanh_special(dtype):
+    x = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, -np.nan, 30, -1e30, 1e-30], dtype)
+    with np.errstate(all="ignore"):
+        got = reference.tanh(x)
+    want = [0.0, -0.0, 1, -1, np.nan, np.nan, 1, -1, 1e-30]
+    assert_same_bits(got, np.array(want, dtype))
+
+
 def test_sincos(rng):
     x = np.concatenate([rng.uniform(0, 10, 3000), rng.uniform(0, 1e5, 3000), [0.0]])
     for got, exact in zip(reference.sincos(x), (mpmath.sin, mpmath.cos), strict=True):

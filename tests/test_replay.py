@@ -88,7 +88,10 @@ def _problem(rng, dtype, key_dtype, shape, option):
     elif option == 5:
         packed = True
     k, v = k.astype(key_dtype), v.astype(key_dtype)
-    out, weights = np.empty((*q.shape[:-1], value_width), dtype), np.empty((*q.shape[:-1], keys), dtype)
+    out, weights = (
+        np.empty((*q.shape[:-1], value_width), dtype),
+        np.empty((*q.shape[:-1], keys), dtype),
+    )
     statistics = np.empty((*q.shape[:-1], 2))
     plan = Plan(
         dtype=dtype, key_dtype=key_dtype, query_shape=q.shape, key_shape=k.shape,
