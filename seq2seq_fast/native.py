@@ -29,6 +29,7 @@ else:
 Array = np.ndarray[Any, Any]
 Shape = tuple[int, ...]
 Strides = tuple[int, ...]
+Signature = tuple[Shape, Strides]
 
 ALL_ISAS = ("generic", "avx2", "avx512", "neon")  # enum s2s_isa
 _ISA_NUMBERS = {isa: number for number, isa in enumerate(ALL_ISAS)}
@@ -62,20 +63,27 @@ def _readable(array: Array) -> Array:
     return array if in_place(array) else array.copy(order="C")
 
 
-def _broadcastable(array: Array) -> Array:
-    """A mask or bias: like _readable, but its last axis may also broadcast (stride 0)."""
+def _operand(array: Array) -> tuple[Any, Array]:
+    """A pointer to the first element, and the array, which must outlive it: a copy if need be."""
+    flags = array.flags
+    if flags.c_contiguous and flags.aligned:
+        return ffi.from_buffer(array), array
+    array = _readable(array)
+    return ffi.cast("void *", array.__array_interface__["data"][0]), array
+
+
+def _broadcasting(array: Array | None) -> tuple[Any, Array | None, Signature | None]:
+    """The like of a mask or bias, whose last axis may also broadcast (stride 0); with its shape and
+    strides."""
+    if array is None:
+        return ffi.NULL, None, None
     if array.ndim == 0:
         array = array[None]
-    if array.flags.aligned and array.strides[-1] == 0:
-        return array
-    return _readable(array)
-
-
-def _address(array: Array) -> Any:
-    """A pointer to the first element; the array must outlive it."""
-    if array.flags.c_contiguous:
-        return ffi.from_buffer(array)
-    return ffi.cast("void *", array.ctypes.data)
+    if array.strides[-1] == 0 and array.flags.aligned:
+        pointer = ffi.cast("void *", array.__array_interface__["data"][0])
+    else:
+        pointer, array = _operand(array)
+    return pointer, array, (array.shape, array.strides)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -85,9 +93,9 @@ def _problem(
     key: Strides,
     value: Strides,
     out: Strides,
-    mask: tuple[Shape, Strides] | None,
-    bias: tuple[Shape, Strides] | None,
-    sinks: tuple[Shape, Strides] | None,
+    mask: Signature | None,
+    bias: Signature | None,
+    sinks: Signature | None,
     weights: Strides | None,
     statistics: Strides | None,
 ) -> Any:
@@ -151,20 +159,21 @@ def attention(
     statistics: Array | None,
 ) -> None:
     """Fills `out` (and `weights`, `statistics`): see reference.attention for what they are."""
-    query, key, value = _readable(query), _readable(key), _readable(value)
-    if mask is not None:
-        mask = _broadcastable(mask)
-    if bias is not None:
-        bias = _broadcastable(bias)
+    query_at, query = _operand(query)
+    key_at, key = _operand(key)
+    value_at, value = _operand(value)
+    mask_at, mask, mask_signature = _broadcasting(mask)
+    bias_at, bias, bias_signature = _broadcasting(bias)
+    sinks_at, sinks, sinks_signature = _broadcasting(sinks)
     problem = _problem(
         plan,
         query.strides,
         key.strides,
         value.strides,
         out.strides,
-        None if mask is None else (mask.shape, mask.strides),
-        None if bias is None else (bias.shape, bias.strides),
-        None if sinks is None else (sinks.shape, sinks.strides),
+        mask_signature,
+        bias_signature,
+        sinks_signature,
         None if weights is None else weights.strides,
         None if statistics is None else statistics.strides,
     )
@@ -174,15 +183,15 @@ def attention(
         threads,
         scale,
         softcap,
-        _address(query),
-        _address(key),
-        _address(value),
-        ffi.NULL if mask is None else _address(mask),
-        ffi.NULL if bias is None else _address(bias),
-        ffi.NULL if sinks is None else _address(sinks),
+        query_at,
+        key_at,
+        value_at,
+        mask_at,
+        bias_at,
+        sinks_at,
         ffi.NULL if spans is None else ffi.from_buffer("s2s_span *", spans),
-        _address(out),
-        ffi.NULL if weights is None else _address(weights),
+        _operand(out)[0],
+        ffi.NULL if weights is None else ffi.from_buffer(weights),
         ffi.NULL if statistics is None else ffi.from_buffer("double *", statistics),
     )
     if status != lib.S2S_OK:
