@@ -1,34 +1,202 @@
-"""The README's tables: attention beside every installed peer, on one thread and on two.
+"""Attention beside every installed peer, and beside what this machine can do at most.
 
     pip install ".[bench]" torch onnxruntime onnx
-    python benchmarks/attention.py [--plot FILE.png]
+    python benchmarks/attention.py [--quick] [--json FILE.json] [--plot FILE.png]
 
-The measuring itself is `seq2seq-fast bench`'s (seq2seq_fast/bench.py). This script runs it for both
-numbers of threads, each in a process of its own, since libraries keep their threads once started.
+Prints the tables of the README (`--quick`: its nine shapes only) and the goals of the kernel: the
+share of the multiply-add rate and of the read bandwidth, both measured in the same run by
+machine.c, the cost of a call, memory, and time over the number of keys. Each number of threads
+has a process of its own, since libraries keep their threads once they have started.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import math
+import os
+import shutil
+import statistics
 import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 
-from seq2seq_fast.cli import main as command_line
+import numpy as np
+
+from seq2seq_fast import KeyValueCache, attention, bench, use
+
+HERE = Path(__file__).parent
+ROUNDS = 9
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--threads", type=int, help="this number only")
-    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="of the run on one thread")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="the nine shapes of the README only")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE.json", help="everything, with the machine"
+    )
+    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="the grid on one thread")
+    parser.add_argument("--part", help=argparse.SUPPRESS)  # of the work, in a process of its own
     options = parser.parse_args()
-    if options.threads:
-        plot = ["--plot", str(options.plot)] if options.plot else []
-        sys.exit(command_line(["bench", "--threads", str(options.threads), *plot]))
-    for threads in (1, 2):
-        print(f"\n## Threads: {threads}\n", flush=True)
-        plot = ["--plot", options.plot] if options.plot and threads == 1 else []
-        subprocess.run([sys.executable, __file__, "--threads", str(threads), *plot], check=True)
+    if options.part:
+        found = goals() if options.part == "goals" else grid(int(options.part), options.quick)
+        options.json.write_text(json.dumps(found))
+        return
+    print(*bench.describe(), sep="\n", flush=True)
+    everything = {"machine": bench.describe(), "date": time.strftime("%Y-%m-%d"), "grid": {}}
+    with tempfile.TemporaryDirectory() as folder:
+        for part in ("1", "2", "goals"):
+            print(f"\n## {part if part == 'goals' else f'Threads: {part}'}\n", flush=True)
+            result = Path(folder, part)
+            command = [sys.executable, __file__, "--part", part, "--json", str(result)]
+            subprocess.run(command + ["--quick"] * options.quick, check=True)
+            found = json.loads(result.read_text())
+            if part == "goals":
+                everything[part] = found
+            else:
+                everything["grid"][part] = found
+    if options.json:
+        options.json.write_text(json.dumps(everything, indent=1))
+    if options.plot:
+        from seq2seq_fast.plot import benchmark
+
+        rows = everything["grid"]["1"]
+        names = list(bench._CONTESTANTS)
+        times = {n: [row["cells"].get(n, {}).get("seconds") for row in rows] for n in names}
+        benchmark([row["shape"] for row in rows], times, options.plot)
+
+
+def grid(threads: int, quick: bool) -> list[dict]:
+    """The table of one number of threads."""
+    print(bench.header())
+    rows = []
+
+    def report(shape: bench.Shape, row: dict[str, bench.Cell]) -> None:
+        print(bench.line(shape, row, list(bench._CONTESTANTS)), flush=True)
+        cells = {name: cell.__dict__ for name, cell in row.items()}
+        rows.append({"shape": str(shape), "ratio": bench.ratio(row), "cells": cells})
+
+    bench.measure(bench.GRID if quick else bench.WIDE_GRID, threads, report)
+    ratios = [row["ratio"] for row in rows]
+    mean = math.exp(statistics.fmean(map(math.log, ratios)))
+    slower = [row["shape"] for row in rows if row["ratio"] < 1]
+    print(f"\nfastest peer / native: geometric mean {mean:.2f}, least {min(ratios):.2f}")
+    print(f"slower than a peer: {'; '.join(slower) or 'none'}")
+    return rows
+
+
+# ---- goals: the kernel beside the machine ----
+
+
+def machine() -> dict[str, float]:
+    """What machine.c prints; {} without a compiler."""
+    compiler = os.environ.get("CC", "cc")
+    if shutil.which(compiler) is None:
+        return {}
+    with tempfile.TemporaryDirectory() as folder:
+        program = Path(folder, "machine")
+        flags = ["-O3", "-march=native"]
+        subprocess.run([compiler, *flags, HERE / "machine.c", "-o", program], check=True)
+        lines = subprocess.run([program], check=True, capture_output=True, text=True).stdout
+    return {name: float(value) for name, value in map(str.split, lines.splitlines())}
+
+
+def seconds(compute, least: float = 0.05) -> float:
+    """Median of some rounds, each of which repeats a short call."""
+    compute()
+    start = time.perf_counter()
+    compute()
+    repeats = max(1, int(least / (time.perf_counter() - start)))
+    rounds = []
+    for _ in range(ROUNDS):
+        start = time.perf_counter()
+        for _ in range(repeats):
+            compute()
+        rounds.append((time.perf_counter() - start) / repeats)
+    return statistics.median(rounds)
+
+
+def goals() -> list[dict]:
+    limits = machine()
+    if not limits:
+        print("no C compiler: nothing to compare with")
+        return []
+    peak = limits.pop("multiply-add")
+    sizes = {int(size): rate for size, rate in limits.items()}
+    reads = ", ".join(f"{size >> 20} MB {rate:.0f}" for size, rate in sizes.items())
+    print(f"one core: {peak:.0f} Gflop/s of multiply and add; reads, GB/s: {reads}\n")
+    found = [{"peak": peak, "read": limits}]
+    rng = np.random.default_rng(0)
+
+    def draw(*shape, dtype=np.float32):
+        return rng.standard_normal(shape, np.float32).astype(dtype)
+
+    def row(name: str, value: float, unit: str, share: float | None = None) -> None:
+        beside = "" if share is None else f"{100 * share:.0f} %"
+        print(f"| {name} | {value:,.2f} {unit} | {beside} |", flush=True)
+        found.append({"name": name, "value": value, "unit": unit, "share": share})
+
+    print("| what | measured | of the machine's |\n|---|---|---|")
+    for width in (64, 128):
+        for heads, keys in ((8, 512), (8, 1024), (4, 2048), (1, 4096)):
+            arrays = [draw(heads, keys, width) for _ in range(3)]
+            once = {}
+            for threads in (1, 2):
+                with use(threads=threads):
+                    once[threads] = seconds(lambda a=arrays: attention(*a), 0.2)
+            rate = 4 * heads * keys * keys * width / once[1] / 1e9
+            row(f"{heads} x {keys} x {keys} x {width}", rate, "Gflop/s", rate / peak)
+            row("the same, two threads", once[1] / once[2], "times as fast")
+    for keys, heads in ((1024, 8), (4096, 8), (32768, 16)):
+        for dtype in (np.float32, np.float16):
+            q = draw(1, heads, 1, 64)
+            k, v = draw(1, heads, keys, 64, dtype=dtype), draw(1, heads, keys, 64, dtype=dtype)
+            cache = KeyValueCache(1, heads, 64, capacity=keys, dtype=dtype)
+            cache.append(k, v)
+            size = k.nbytes + v.nbytes
+            nearest = min(sizes, key=lambda s: abs(math.log(s / size)))
+            for layout, operands in (("rows", (k, v)), ("cache", (cache,))):
+                with use(threads=1):
+                    rate = size / seconds(lambda q=q, o=operands: attention(q, *o)) / 1e9
+                name = f"decode, {np.dtype(dtype).name}, {size / 2**20:.0f} MB, {layout}"
+                row(name, rate, "GB/s", rate / sizes[nearest])
+    tiny = [draw(8, keys, 64) for keys in (1, 16, 16)]
+    with use(threads=1):
+        row("a call: 8 x 1 x 16 x 64", 1e6 * seconds(lambda: attention(*tiny)), "us")
+    for queries in (1, 1000):
+        row(f"memory beyond the result, {queries} x 100,000", extra_memory(queries), "MB")
+    for keys in (1024, 4096, 16384, 65536, 131072):
+        q, k, v = draw(256, 64), draw(keys, 64), draw(keys, 64)
+        with use(threads=1):
+            spent = seconds(lambda q=q, k=k, v=v: attention(q, k, v), 0.2)
+            row(f"256 x {keys}", 1e9 * spent / (256 * keys), "ns a pair")
+            q, k, v = draw(keys, 64), draw(keys, 64), draw(keys, 64)
+            spent = seconds(lambda q=q, k=k, v=v: attention(q, k, v, causal=True, window=(255, 0)))
+            row(f"{keys} x {keys}, causal, window 256", 1e9 * spent / (256 * keys), "ns a pair")
+    return found
+
+
+def extra_memory(queries: int) -> float:
+    """MB that a call on one thread takes at most beyond its arguments and its result."""
+    code = f"""
+import numpy as np, seq2seq_fast as s
+def status(name):
+    return int(next(l for l in open("/proc/self/status") if l.startswith(name)).split()[1]) / 1024
+q, k = np.ones(({queries}, 64), "f4"), np.ones((100_000, 64), "f4")
+out = np.ones_like(q)
+with s.use(threads=1):
+    s.attention(q[:1, :1], q[:1, :1], q[:1, :1])
+    open("/proc/self/clear_refs", "w").write("5")  # the peak counts from here
+    before = status("VmRSS")
+    s.attention(q, k, k, out=out)
+    print(status("VmHWM") - before)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/"
+    )
+    return float(done.stdout)
 
 
 if __name__ == "__main__":

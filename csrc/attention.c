@@ -28,8 +28,8 @@ enum {
     CACHED_SCORES = 1400000, /* bytes of scores to aim for */
     MOST_SCORES = 3400000,  /* bytes of scores that are never exceeded, but by one row's weights */
     SMALL_WORK = 131072,    /* multiply-adds that are done before another thread wakes up */
-    ROWS_AHEAD = 64,        /* how early keys and values are asked for from memory */
-    AHEAD_PANELS = ROWS_AHEAD / S2S_LANES,
+    ROWS_AHEAD = 192,       /* how early keys are asked for from memory; values twice as early */
+    FEW_KEYS = 64,          /* keys that a unit of few rows packs at a time */
 };
 
 typedef struct {
@@ -202,50 +202,61 @@ static void mask_row(unit *u, int64_t block, int r, int from, int to)
                       (const uint8_t *)mask, p->mask.column != 0);
 }
 
+/* The block's dot products of the rows [first, first + count) with the keys that they see, all of
+ * which are in [seen.from, seen.to). */
+static void dot_products(unit *u, int64_t block, int first, int count, range seen)
+{
+    const job *const jb = u->jb;
+    const s2s_attention_problem *const p = jb->p;
+    int64_t start = seen.from / S2S_LANES * S2S_LANES;
+    if (!p->packed && count <= S2S_DOT_ROWS)
+        start = few_dots(u, block, first, count, start, seen.to);
+    const s2s_kernels *const kernels = p->packed ? jb->in : jb->compute; /* of the panels */
+    const ptrdiff_t element = (ptrdiff_t)kernels->element_size;
+    const ptrdiff_t panel = p->packed ? p->key.row / element : (ptrdiff_t)p->width * S2S_LANES;
+    const int chunk = kernels->tile_rows;
+    /* Few rows: packing waits for memory, the tile does not, so that they should take turns. */
+    const int64_t step = count > chunk ? S2S_BLOCK : FEW_KEYS;
+    for (int64_t stop, j = start; j < seen.to; j = stop) {
+        stop = min64(j + step, seen.to);
+        const char *const panels = panels_of(u, j, stop);
+        const int more = p->packed && stop + FEW_KEYS <= u->end;
+        for (int r = first; r < first + count; r += chunk) {
+            const int n = (int)min64(chunk, first + count - r);
+            const range part = visible(u, r, n, j, stop);
+            if (part.from >= part.to)
+                continue;
+            const int64_t at = part.from / S2S_LANES * S2S_LANES;
+            const int cols = (int)((part.to - at + S2S_LANES - 1) / S2S_LANES);
+            char *const to = scores_of(u, block, r)
+                             + (at - block) * (ptrdiff_t)jb->compute->element_size;
+            for (int64_t c = 0; c == 0 || c < p->width; c += S2S_BLOCK)
+                kernels->tile(n, cols, query_of(u, c, r),
+                              panels + ((at - j) / S2S_LANES * panel + c * S2S_LANES) * element,
+                              S2S_LANES, panel, more ? FEW_KEYS / S2S_LANES * panel : 0,
+                              (int)min64(S2S_BLOCK, p->width - c), to, S2S_LDA, c > 0,
+                              c + S2S_BLOCK >= p->width ? jb->scale : 1);
+        }
+    }
+}
+
 /* Final scores of one block for the rows [first, first + count), their greatest kept. */
 static void score(unit *u, int64_t block, int first, int count)
 {
     const job *const jb = u->jb;
-    const s2s_attention_problem *const p = jb->p;
     const range seen = visible(u, first, count, block, block + S2S_BLOCK);
     if (seen.from >= seen.to)
         return;
-    int64_t start = seen.from / S2S_LANES * S2S_LANES;
-    if (!p->packed && count <= S2S_DOT_ROWS)
-        start = few_dots(u, block, first, count, start, seen.to);
-    const char *const panels = panels_of(u, start, seen.to);
-    const s2s_kernels *const kernels = p->packed ? jb->in : jb->compute; /* of the panels */
-    const ptrdiff_t element = (ptrdiff_t)kernels->element_size;
-    const ptrdiff_t panel = p->packed ? p->key.row / element : (ptrdiff_t)p->width * S2S_LANES;
-    const int more = p->packed && seen.to + S2S_BLOCK <= u->end;
-
-    for (int r = first; r < first + count; r += kernels->tile_rows) {
-        const int n = (int)min64(kernels->tile_rows, first + count - r);
-        const range part = visible(u, r, n, block, block + S2S_BLOCK);
-        if (part.from >= part.to)
-            continue;
-        const int64_t j = max64(start, part.from / S2S_LANES * S2S_LANES);
-        const int cols = (int)((part.to - j + S2S_LANES - 1) / S2S_LANES);
-        char *const scores = scores_of(u, block, r);
-        for (int64_t c = 0; cols > 0 && (c == 0 || c < p->width); c += S2S_BLOCK)
-            kernels->tile(n, cols, query_of(u, c, r),
-                          panels + ((j - start) / S2S_LANES * panel + c * S2S_LANES) * element,
-                          S2S_LANES, panel, more ? AHEAD_PANELS * panel : 0,
-                          (int)min64(S2S_BLOCK, p->width - c),
-                          scores + (j - block) * (ptrdiff_t)jb->compute->element_size, S2S_LDA,
-                          c > 0, c + S2S_BLOCK >= p->width ? jb->scale : 1);
-        int from[MOST_ROWS], to[MOST_ROWS];
-        clip(u, block, r, n, from, to);
-        for (int i = 0; i < n && (jb->softcap != 0 || u->mask || u->bias); i++) {
-            if (from[i] >= to[i])
-                continue;
-            if (jb->softcap != 0)
-                jb->compute->softcap(scores_of(u, block, r + i), from[i], to[i], jb->softcap);
-            if (u->mask || u->bias)
-                mask_row(u, block, r + i, from[i], to[i]);
-        }
-        jb->compute->greatest(n, scores, from, to, u->greatest + r);
+    dot_products(u, block, first, count, seen);
+    int from[MOST_ROWS], to[MOST_ROWS];
+    clip(u, block, first, count, from, to);
+    for (int r = 0; r < count && (jb->softcap != 0 || u->mask || u->bias); r++) {
+        if (from[r] < to[r] && jb->softcap != 0)
+            jb->compute->softcap(scores_of(u, block, first + r), from[r], to[r], jb->softcap);
+        if (from[r] < to[r] && (u->mask || u->bias))
+            mask_row(u, block, first + r, from[r], to[r]);
     }
+    jb->compute->greatest(count, scores_of(u, block, first), from, to, u->greatest + first);
 }
 
 /* context (+)= the chunk's weights of one block x the values [seen.from, seen.to): whole panels of
@@ -262,7 +273,7 @@ static void add_context(unit *u, int64_t block, int first, int count, range seen
     const char *const weights = scores_of(u, block, first) + (seen.from - block) * size;
     const char *const values = u->v + seen.from * p->value.row;
     const int depth = (int)(seen.to - seen.from);
-    const ptrdiff_t ahead = seen.to + ROWS_AHEAD <= u->end ? ROWS_AHEAD * p->value.row / element : 0;
+    const ptrdiff_t ahead = seen.to + 2 * ROWS_AHEAD <= u->end ? 2 * ROWS_AHEAD * p->value.row / element : 0;
     jb->in->tile(count, (int)whole, weights, values, p->value.row / element, S2S_LANES, ahead, depth,
                  context, stride, add, 1);
     if (left) {
@@ -494,6 +505,8 @@ static void choose_rows(job *jb, int64_t groups, int64_t group_rows, int threads
     if (threads > 1)
         rows = min64(rows, round_up(groups * group_rows, 4 * threads) / (4 * threads));
     rows = max64(step, rows / step * step);
+    if (total * block_size * step > MOST_SCORES) /* scores are computed twice: fewer passes over keys */
+        rows = max64(rows, 2 * step);
     if (jb->weights)
         rows = max64(1, min64(rows, MOST_SCORES / (total * block_size)));
     jb->rows = (int)min64(rows, group_rows);

@@ -12,6 +12,7 @@ import importlib.util
 import os
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,19 +26,29 @@ from .attention import attention
 Array = np.ndarray[Any, Any]
 Compute = Callable[[], Any]
 
+OURS = ("native", "numpy")
 ROUNDS = 7
 ROUND_SECONDS = 0.02  # a round repeats a short call until it lasts this long
 QUIET_SECONDS = 0.15  # between rounds: OpenBLAS was seen to spin for 0.1 s after a call
 
 
 class Shape(NamedTuple):
-    """(B, H, Tq, Tk, D): batch, heads, queries, keys, width."""
+    """One problem: batch, heads, queries, keys, width, and what is special about it."""
 
     batch: int
     heads: int
     queries: int
     keys: int
     width: int
+    key_heads: int = 0  # 0: as many as heads
+    causal: bool = False
+    dtype: str = "float32"
+
+    def __str__(self) -> str:
+        heads = f"{self.heads}:{self.key_heads}" if self.key_heads else f"{self.heads}"
+        parts = [self.batch, heads, self.queries, self.keys, self.width]
+        text = ", ".join(map(str, parts)) + (" causal" if self.causal else "")
+        return text if self.dtype == "float32" else f"{text} {self.dtype}"
 
 
 GRID = (
@@ -50,6 +61,25 @@ GRID = (
     Shape(1, 8, 512, 512, 64),
     Shape(1, 8, 2048, 2048, 64),
     Shape(1, 6, 1500, 1500, 64),  # the encoder of Whisper tiny
+)
+
+# Beside it: other widths, batches, causal masks, grouped-query heads, half the bytes.
+WIDE_GRID = (
+    *GRID,
+    *(Shape(1, 8, 512, 512, width) for width in (32, 80, 128, 256)),
+    *(Shape(1, 8, 1, 1024, width) for width in (32, 80, 128, 256)),
+    Shape(1, 2, 4096, 4096, 64),
+    Shape(1, 4, 2048, 2048, 128),
+    Shape(1, 8, 512, 512, 64, causal=True),
+    Shape(1, 8, 2048, 2048, 64, causal=True),
+    Shape(1, 32, 1, 4096, 64, key_heads=4),
+    Shape(1, 32, 512, 512, 64, key_heads=4),
+    Shape(16, 8, 1, 512, 64),
+    Shape(64, 8, 1, 512, 64),
+    Shape(64, 8, 32, 32, 64),
+    Shape(1, 8, 1, 4096, 64, dtype="float16"),
+    Shape(64, 8, 1, 512, 64, dtype="float16"),
+    Shape(1, 8, 512, 512, 64, dtype="float16"),
 )
 
 
@@ -79,14 +109,25 @@ def measure(
 
 def _measure(shape: Shape, threads: int) -> dict[str, Cell]:
     draw = np.random.default_rng(0)
-    b, h, tq, tk, d = shape
-    q, k, v = (draw.standard_normal((b, h, t, d), np.float32) for t in (tq, tk, tk))
-    exact = _exact(q, k, v)
-    contestants = {
-        name: prepared
-        for name, prepare in _CONTESTANTS.items()
-        if (prepared := prepare(q, k, v, threads)) is not None
-    }
+    b, h, tq, tk, d, hk, causal, dtype = shape
+    q, k, v = (
+        draw.standard_normal((b, heads, t, d), np.float32).astype(dtype)
+        for heads, t in ((h, tq), (hk or h, tk), (hk or h, tk))
+    )
+    problem = Problem(q, k, v, causal, threads)
+    exact = _exact(q, k, v, causal)
+    contestants = {}
+    for name, prepare in _CONTESTANTS.items():
+        try:
+            computes = [compute for compute in prepare(problem) if compute is not None]
+            found = [
+                (_seconds(compute, 3), compute) for compute in computes if compute() is not None
+            ]
+        except Exception as error:  # a peer that cannot do this shape says so in its own way
+            print(f"{name} does not do {shape}: {str(error).splitlines()[0]}", file=sys.stderr)
+            continue
+        if found:
+            contestants[name] = min(found, key=lambda pair: pair[0])[1]
     times: dict[str, list[float]] = {name: [] for name in contestants}
     errors, repeats = {}, {}
     for name, compute in contestants.items():
@@ -119,99 +160,160 @@ def _let_others_sleep() -> None:
         pass
 
 
-def _exact(q: Array, k: Array, v: Array) -> Array:
+def _exact(q: Array, k: Array, v: Array, causal: bool) -> Array:
     """float64, head by head, through BLAS and NumPy's exp: shares nothing with the contract."""
     out = np.empty((*q.shape[:-1], v.shape[-1]))
+    group = q.shape[1] // k.shape[1]
     for index in np.ndindex(q.shape[:2]):
-        scores = q[index].astype(np.float64) @ k[index].astype(np.float64).T / q.shape[-1] ** 0.5
+        at = index[0], index[1] // group
+        scores = q[index].astype(np.float64) @ k[at].astype(np.float64).T / q.shape[-1] ** 0.5
+        if causal:
+            scores[np.tri(*scores.shape) == 0] = -np.inf
         weights = np.exp(scores - scores.max(axis=1, keepdims=True))
-        out[index] = weights / weights.sum(axis=1, keepdims=True) @ v[index].astype(np.float64)
+        out[index] = weights / weights.sum(axis=1, keepdims=True) @ v[at].astype(np.float64)
     return out
 
 
-# ---- contestants: (q, k, v, threads) -> a function of nothing, or None where not installed ----
+# ---- contestants: each a list of ways to compute a problem, of which the fastest is taken ----
 
 
-def _ours(backend: str) -> Callable[[Array, Array, Array, int], Compute | None]:
-    def prepare(q: Array, k: Array, v: Array, threads: int) -> Compute | None:
+class Problem(NamedTuple):
+    """q (B, H, Tq, D), k and v (B, Hk, Tk, D)."""
+
+    q: Array
+    k: Array
+    v: Array
+    causal: bool
+    threads: int
+
+
+Prepare = Callable[[Problem], list[Compute | None]]
+
+
+def _ours(backend: str) -> Prepare:
+    def prepare(problem: Problem) -> list[Compute | None]:
+        q, k, v, causal, threads = problem
         try:
             chosen = runtime.use(backend=backend, threads=threads)
         except RuntimeError:
-            return None
+            return []
 
         def compute() -> Any:
             with chosen:
-                return attention(q, k, v)
+                return attention(q, k, v, causal=causal)
 
-        return compute
+        return [compute]
 
     return prepare
 
 
-def _blas(q: Array, k: Array, v: Array, threads: int) -> Compute:
-    scale = np.float32(q.shape[-1] ** -0.5)
+def _blas(problem: Problem) -> list[Compute | None]:
+    q, k, v, causal, threads = problem
     if importlib.util.find_spec("threadpoolctl") is not None:
         # For the rest of the process: nothing else here uses BLAS.
         importlib.import_module("threadpoolctl").threadpool_limits(threads)
+    scale = np.float32(q.shape[-1] ** -0.5)
+    hidden = np.tri(q.shape[2], k.shape[2]) == 0
+    grouped = (*k.shape[:2], -1, q.shape[3])
 
     def compute() -> Any:
-        weights = q @ k.swapaxes(-1, -2) * scale
+        # BLAS has no half floats.
+        wide_q, wide_k, wide_v = (a.astype(np.float32, copy=False) for a in (q, k, v))
+        if causal:
+            weights = wide_q @ wide_k.swapaxes(-1, -2) * scale
+            weights[..., hidden] = -np.inf
+        else:
+            weights = wide_q.reshape(grouped) @ wide_k.swapaxes(-1, -2) * scale
         weights = np.exp(weights - weights.max(axis=-1, keepdims=True))
-        return weights @ v / weights.sum(axis=-1, keepdims=True)
+        out = weights @ wide_v / weights.sum(axis=-1, keepdims=True)
+        return out.reshape(q.shape).astype(q.dtype, copy=False)
 
-    return compute
+    return [compute]
 
 
-def _torch(q: Array, k: Array, v: Array, threads: int) -> Compute | None:
+def _torch(problem: Problem) -> list[Compute | None]:
     if importlib.util.find_spec("torch") is None:
-        return None
+        return []
     torch = importlib.import_module("torch")
-    torch.set_num_threads(threads)
-    tensors = [torch.from_numpy(array) for array in (q, k, v)]
-    return lambda: torch.nn.functional.scaled_dot_product_attention(*tensors)
+    torch.set_num_threads(problem.threads)
+    tensors = [torch.from_numpy(array) for array in (problem.q, problem.k, problem.v)]
+    grouped = problem.q.shape[1] != problem.k.shape[1]
+    backends = torch.nn.attention.SDPBackend
+
+    def by(backend: Any) -> Compute:
+        def compute() -> Any:
+            with torch.nn.attention.sdpa_kernel(backend):
+                return plain()
+
+        return compute
+
+    def plain() -> Any:
+        return torch.nn.functional.scaled_dot_product_attention(
+            *tensors, is_causal=problem.causal, enable_gqa=grouped
+        )
+
+    return [plain, by(backends.MATH)]
 
 
-def _onnxruntime(q: Array, k: Array, v: Array, threads: int) -> Compute | None:
-    if any(importlib.util.find_spec(name) is None for name in ("onnx", "onnxruntime")):
-        return None
-    onnx = importlib.import_module("onnx")
-    onnxruntime = importlib.import_module("onnxruntime")
-    heads, width = q.shape[1], q.shape[3]
-    inputs = {
-        name: np.ascontiguousarray(array.swapaxes(1, 2).reshape(len(array), -1, heads * width))
-        for name, array in (("query", q), ("key", k), ("value", v))
-    }
-    helper, real = onnx.helper, onnx.TensorProto.FLOAT
-    node = helper.make_node(
-        "MultiHeadAttention", list(inputs), ["out"], num_heads=heads, domain="com.microsoft"
-    )
-    graph = helper.make_graph(
-        [node],
-        "attention",
-        [helper.make_tensor_value_info(n, real, a.shape) for n, a in inputs.items()],
-        [helper.make_tensor_value_info("out", real, None)],
-    )
-    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
-    model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+def _onnxruntime(operator: str) -> Prepare:
+    """The contrib operator MultiHeadAttention or the standard's Attention."""
 
-    def compute() -> Any:
-        (out,) = session.run(None, inputs)
-        return out.reshape(len(out), -1, heads, width).swapaxes(1, 2)
+    def prepare(problem: Problem) -> list[Compute | None]:
+        if any(importlib.util.find_spec(name) is None for name in ("onnx", "onnxruntime")):
+            return []
+        q, k, v, causal, threads = problem
+        onnx = importlib.import_module("onnx")
+        onnxruntime = importlib.import_module("onnxruntime")
+        contrib = operator == "MultiHeadAttention"
+        if contrib and (q.shape[1] != k.shape[1] or q.dtype != np.float32):
+            return []
+        inputs = {"query": q, "key": k, "value": v}
+        if contrib:  # (B, T, H * D)
+            inputs = {
+                name: np.ascontiguousarray(array.swapaxes(1, 2).reshape(len(array), -1, width))
+                for name, array in inputs.items()
+                for width in (array.shape[1] * array.shape[3],)
+            }
+        attributes: dict[str, Any] = (
+            {"num_heads": q.shape[1], "domain": "com.microsoft", "unidirectional": int(causal)}
+            if contrib
+            else {"is_causal": int(causal)}
+        )
+        helper = onnx.helper
+        real = helper.np_dtype_to_tensor_dtype(q.dtype)
+        graph = helper.make_graph(
+            [helper.make_node(operator, list(inputs), ["out"], **attributes)],
+            "attention",
+            [helper.make_tensor_value_info(n, real, a.shape) for n, a in inputs.items()],
+            [helper.make_tensor_value_info("out", real, None)],
+        )
+        opsets = [helper.make_opsetid("", 23), helper.make_opsetid("com.microsoft", 1)]
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 4
+        session = onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
 
-    return compute
+        def compute() -> Any:
+            (out,) = session.run(None, inputs)
+            if not contrib:
+                return out
+            return out.reshape(len(out), -1, q.shape[1], q.shape[3]).swapaxes(1, 2)
+
+        return [compute]
+
+    return prepare
 
 
-_CONTESTANTS: dict[str, Callable[[Array, Array, Array, int], Compute | None]] = {
+_CONTESTANTS: dict[str, Prepare] = {
     "native": _ours("native"),
     "numpy": _ours("numpy"),
     "blas": _blas,
     "torch": _torch,
-    "onnxruntime": _onnxruntime,
+    "ort MHA": _onnxruntime("MultiHeadAttention"),
+    "ort Attention": _onnxruntime("Attention"),
 }
 
 
@@ -245,19 +347,27 @@ def _processor() -> str:
         return platform.processor() or platform.machine()
 
 
-def header(contestants: Sequence[str]) -> str:
+def header(contestants: Sequence[str] = tuple(_CONTESTANTS)) -> str:
     """The first two lines of a Markdown table."""
     columns = ["B, H, Tq, Tk, D", *contestants, "fastest peer / native", "error", "peers' error"]
     return f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}"
 
 
-def line(shape: Shape, row: dict[str, Cell]) -> str:
+def line(shape: Shape, row: dict[str, Cell], contestants: Sequence[str] | None = None) -> str:
     """One line of it: microseconds (and the spread of the rounds), the ratio, errors."""
     native = row.get("native") or row["numpy"]
-    peers = {name: cell for name, cell in row.items() if name not in ("native", "numpy")}
-    cells = [", ".join(map(str, shape))]
-    cells += [f"{1e6 * c.seconds:,.1f} ±{50 * c.spread:.0f}%" for c in row.values()]
-    cells.append(f"{min(c.seconds for c in peers.values()) / native.seconds:.2f}")
+    peers = [cell for name, cell in row.items() if name not in OURS]
+    cells = [str(shape)]
+    for name in contestants or row:
+        cell = row.get(name)
+        cells.append(f"{1e6 * cell.seconds:,.1f} ±{50 * cell.spread:.0f}%" if cell else "")
+    cells.append(f"{ratio(row):.2f}" if peers else "")
     cells.append(f"{native.error:.1e}")
-    cells.append(f"{min(c.error for c in peers.values()):.1e}")
+    cells.append(f"{min(c.error for c in peers):.1e}" if peers else "")
     return f"| {' | '.join(cells)} |"
+
+
+def ratio(row: dict[str, Cell]) -> float:
+    """The fastest peer's time by ours: above 1 is faster than every peer."""
+    native = row.get("native") or row["numpy"]
+    return min(c.seconds for name, c in row.items() if name not in OURS) / native.seconds

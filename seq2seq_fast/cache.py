@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ __all__ = ["KeyValueCache"]
 Array = np.ndarray[Any, Any]
 
 PANEL = 16  # keys that lie together, transposed: the kernel's lanes
+CACHE_LINE = 64
 
 
 class KeyValueCache:
@@ -89,8 +91,8 @@ class KeyValueCache:
         """Empty panels (B, Hk, panels, D, 16) and values (B, Hk, capacity, Dv)."""
         panels = -(-capacity // PANEL)
         return (
-            np.zeros((sequences, self.heads, panels, self.width, PANEL), self.dtype),
-            np.zeros((sequences, self.heads, panels * PANEL, self.value_width), self.dtype),
+            _aligned_zeros((sequences, self.heads, panels, self.width, PANEL), self.dtype),
+            _aligned_zeros((sequences, self.heads, panels * PANEL, self.value_width), self.dtype),
         )
 
     @property
@@ -210,6 +212,14 @@ class KeyValueCache:
         if keys is None:
             return self._keys, self._values, self._lengths
         return self._keys[:, :, : -(-keys // PANEL)], self._values[:, :, :keys], self._lengths
+
+
+def _aligned_zeros(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """Begins with a cache line, so that none of the kernel's loads needs two of them."""
+    size = math.prod(shape) * dtype.itemsize
+    room = np.zeros(size + CACHE_LINE, np.uint8)
+    start = -room.ctypes.data % CACHE_LINE
+    return room[start : start + size].view(dtype).reshape(shape)
 
 
 def unpacked(panels: Array) -> Array:

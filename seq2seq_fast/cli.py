@@ -213,18 +213,21 @@ def _bench(options: argparse.Namespace) -> None:
     if options.plot:
         from .plot import benchmark
 
-        times = {name: [row[name].seconds for row in table] for name in table[0]}
-        benchmark([", ".join(map(str, shape)) for shape in shapes], times, options.plot)
+        times = {
+            name: [row[name].seconds if name in row else None for row in table] for name in table[0]
+        }
+        benchmark([str(shape) for shape in shapes], times, options.plot)
 
 
 def _shape(text: str) -> Any:
     from .bench import Shape
 
     try:
-        shape = Shape(*map(int, text.split(",")))
-    except (ValueError, TypeError):
-        shape = None
-    if shape is None or min(shape) < 1:
+        batch, heads, queries, keys, width = map(int, text.split(","))
+    except ValueError:
+        batch = heads = queries = keys = width = 0
+    shape = Shape(batch, heads, queries, keys, width)
+    if min(shape[:5]) < 1:
         raise ValueError(f"--shape must be five positive integers B,H,Tq,Tk,D; got {text!r}")
     return shape
 

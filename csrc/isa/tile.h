@@ -127,8 +127,8 @@ static ALWAYS_INLINE void S(tile_of)(const int rows, const int cols, const REAL 
         UNROLL for (int g = 0; g < cols; g++) {
             const ELEMENT *at = b + k * b_stride + g * b_panel;
             const T(vec) line = S(load_wide)(at);
-            /* Few rows wait for memory: ask for it early. */
-            if (rows <= FEW_ROWS && ahead)
+            /* The next lines may be far away in memory: ask for them early. */
+            if (ahead)
                 __builtin_prefetch(at + ahead, 0, SECOND_LEVEL);
             UNROLL for (int r = 0; r < rows; r++)
                 acc[r * cols + g] =

@@ -1,0 +1,83 @@
+/* What one core of this machine can do at most, in the units of benchmarks/attention.py, which builds
+ * and runs this file: a loop of nothing but multiply and add in float32, and one of nothing but reads
+ * of a buffer, for several sizes. Prints a line of "name value" each: Gflop/s, GB/s. */
+#define _GNU_SOURCE
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <time.h>
+
+enum { ROUNDS = 9, WIDTH = 16 };
+typedef float vector __attribute__((vector_size(4 * WIDTH)));
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static volatile float sink;
+
+/* Eight independent sums and eight independent products, in turn. */
+static double multiply_add(void)
+{
+    const int steps = 400000;
+    double best = 0;
+    for (int round = 0; round < ROUNDS; round++) {
+        vector sum[8], product[8], factor;
+        for (int i = 0; i < WIDTH; i++)
+            factor[i] = 0.999999f;
+        for (int i = 0; i < 8; i++) /* all different, or the compiler makes one of them */
+            for (int lane = 0; lane < WIDTH; lane++)
+                sum[i][lane] = product[i][lane] = (float)(i + round);
+        const double start = now();
+        for (int step = 0; step < steps; step++)
+            for (int i = 0; i < 8; i++) {
+                sum[i] += factor;
+                product[i] *= factor;
+            }
+        const double rate = 16.0 * WIDTH * steps / (now() - start);
+        for (int i = 0; i < 8; i++)
+            sink = sum[i][0] + product[i][0];
+        best = rate > best ? rate : best;
+    }
+    return best / 1e9;
+}
+
+static double read_rate(const vector *data, size_t size)
+{
+    const size_t count = size / sizeof(vector), repeats = (64u << 20) / size + 1;
+    double best = 0;
+    for (int round = 0; round < ROUNDS; round++) {
+        vector sum[8] = {0};
+        const double start = now();
+        for (size_t repeat = 0; repeat < repeats; repeat++) {
+            for (size_t i = 0; i + 8 <= count; i += 8)
+                for (int j = 0; j < 8; j++)
+                    sum[j] += data[i + (size_t)j];
+            __asm__ volatile("" ::: "memory");
+        }
+        const double rate = (double)(size * repeats) / (now() - start);
+        for (int i = 0; i < 8; i++)
+            sink = sum[i][0];
+        best = rate > best ? rate : best;
+    }
+    return best / 1e9;
+}
+
+int main(void)
+{
+    const size_t most = 256u << 20, huge = 2u << 20;
+    char *const data = aligned_alloc(huge, most);
+    if (!data)
+        return 1;
+    madvise(data, most, MADV_HUGEPAGE); /* as NumPy does for its large arrays */
+    for (size_t i = 0; i < most; i += sizeof(float))
+        *(float *)(data + i) = 1;
+    printf("multiply-add %.1f\n", multiply_add());
+    for (size_t size = 1u << 20; size <= most; size *= 2)
+        printf("%zu %.1f\n", size, read_rate((const vector *)data, size));
+    free(data);
+    return 0;
+}
