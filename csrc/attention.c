@@ -152,11 +152,10 @@ static int64_t few_dots(unit *u, int64_t block, int first, int count, int64_t fr
     const ptrdiff_t element = (ptrdiff_t)jb->in->element_size;
     int64_t j = from;
     for (; j + 2 * S2S_LANES <= to; j += 2 * S2S_LANES) {
-        const int64_t ahead = j + ROWS_AHEAD + 2 * S2S_LANES <= u->end ? ROWS_AHEAD : 0;
         char *const scores = scores_of(u, block, first);
         for (int64_t c = 0; c == 0 || c < p->width; c += S2S_BLOCK)
             jb->in->dots(count, query_of(u, c, first), u->k + j * p->key.row + c * element,
-                         p->key.row / element, (int)min64(S2S_BLOCK, p->width - c), ahead,
+                         p->key.row / element, (int)min64(S2S_BLOCK, p->width - c), ROWS_AHEAD,
                          scores + (j - block) * (ptrdiff_t)jb->compute->element_size, S2S_LDA,
                          c > 0, c + S2S_BLOCK >= p->width ? jb->scale : 1);
     }
@@ -171,9 +170,8 @@ static const char *panels_of(unit *u, int64_t from, int64_t to)
     if (p->packed)
         return u->k + from / S2S_LANES * p->key.row;
     for (int64_t j = from; j < to; j += S2S_LANES) {
-        const int64_t ahead = j + ROWS_AHEAD + S2S_LANES <= u->end ? ROWS_AHEAD : 0;
         jb->in->pack(u->k + j * p->key.row, p->key.row / (ptrdiff_t)jb->in->element_size,
-                     (int)min64(S2S_LANES, to - j), p->width, ahead,
+                     (int)min64(S2S_LANES, to - j), p->width, ROWS_AHEAD,
                      u->panels + (j - from) * p->width * (ptrdiff_t)jb->compute->element_size);
     }
     return u->panels;
@@ -220,7 +218,6 @@ static void dot_products(unit *u, int64_t block, int first, int count, range see
     for (int64_t stop, j = start; j < seen.to; j = stop) {
         stop = min64(j + step, seen.to);
         const char *const panels = panels_of(u, j, stop);
-        const int more = p->packed && stop + FEW_KEYS <= u->end;
         for (int r = first; r < first + count; r += chunk) {
             const int n = (int)min64(chunk, first + count - r);
             const range part = visible(u, r, n, j, stop);
@@ -233,7 +230,7 @@ static void dot_products(unit *u, int64_t block, int first, int count, range see
             for (int64_t c = 0; c == 0 || c < p->width; c += S2S_BLOCK)
                 kernels->tile(n, cols, query_of(u, c, r),
                               panels + ((at - j) / S2S_LANES * panel + c * S2S_LANES) * element,
-                              S2S_LANES, panel, more ? FEW_KEYS / S2S_LANES * panel : 0,
+                              S2S_LANES, panel, p->packed ? FEW_KEYS / S2S_LANES * panel : 0,
                               (int)min64(S2S_BLOCK, p->width - c), to, S2S_LDA, c > 0,
                               c + S2S_BLOCK >= p->width ? jb->scale : 1);
         }
@@ -273,7 +270,7 @@ static void add_context(unit *u, int64_t block, int first, int count, range seen
     const char *const weights = scores_of(u, block, first) + (seen.from - block) * size;
     const char *const values = u->v + seen.from * p->value.row;
     const int depth = (int)(seen.to - seen.from);
-    const ptrdiff_t ahead = seen.to + 2 * ROWS_AHEAD <= u->end ? 2 * ROWS_AHEAD * p->value.row / element : 0;
+    const ptrdiff_t ahead = 2 * ROWS_AHEAD * p->value.row / element;
     jb->in->tile(count, (int)whole, weights, values, p->value.row / element, S2S_LANES, ahead, depth,
                  context, stride, add, 1);
     if (left) {

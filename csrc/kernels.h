@@ -3,7 +3,8 @@
  *
  * An element type is how numbers lie in the caller's arrays; the compute type is what they are
  * widened to, exactly, before anything happens to them: float for the half types, else the same.
- * Matrices pass as void pointers. Strides count elements.
+ * Matrices pass as void pointers. Strides count elements. `ahead`: how many rows or elements further on
+ * lies what will be needed soon, and is asked for from memory; it need not exist.
  *
  * "Panel": sixteen rows of a matrix transposed, [depth][16], so that lane r is row r.
  * "Block": up to 256 columns of a matrix's rows, S2S_LDA elements from row to row. The 256 is the
@@ -31,20 +32,18 @@ typedef struct {
     void (*widen)(const void *from, int64_t n, void *to);
 
     /* rows [count <= 16][depth] of elements, `stride` apart -> panel [depth][16]; missing rows
-     * become zeros. Unless `ahead` is 0, the sixteen rows from that one on, which must exist, are asked
-     * for from memory. */
-    void (*pack)(const void *rows, ptrdiff_t stride, int count, int64_t depth, int64_t ahead,
+     * become zeros. `ahead` counts rows. */
+    void (*pack)(const void *rows, ptrdiff_t stride, int count, int64_t depth, ptrdiff_t ahead,
                  void *panel);
 
     /* What `pack` of 32 rows of keys and `tile` would give, for at most S2S_DOT_ROWS rows of `a`. */
     void (*dots)(int rows, const void *a, const void *keys, ptrdiff_t stride, int depth,
-                 int64_t ahead, void *c, ptrdiff_t c_stride, int add, double scale);
+                 ptrdiff_t ahead, void *c, ptrdiff_t c_stride, int add, double scale);
 
     /* a: one block [rows][depth <= 256]; b: `cols` panels [depth][16] of elements, panel g at
      * b + g * b_panel, its lines b_stride apart; c: [rows][16 * cols], rows c_stride apart.
      * c = a * b, each number added left to right over depth from +0; with `add`, c + that; then
-     * times `scale`. Unless it is 0, what lies `ahead` of each line, which must exist, is asked for
-     * from memory. */
+     * times `scale`. `ahead` counts elements of b. */
     void (*tile)(int rows, int cols, const void *a, const void *b, ptrdiff_t b_stride,
                  ptrdiff_t b_panel, ptrdiff_t ahead, int depth, void *c, ptrdiff_t c_stride,
                  int add, double scale);

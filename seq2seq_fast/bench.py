@@ -7,6 +7,7 @@ differently.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import os
@@ -29,6 +30,7 @@ Compute = Callable[[], Any]
 OURS = ("native", "numpy")
 ROUNDS = 7
 ROUND_SECONDS = 0.02  # a round repeats a short call until it lasts this long
+SLOW_SECONDS = 0.3  # a call that takes longer is timed twice only
 QUIET_SECONDS = 0.15  # between rounds: OpenBLAS was seen to spin for 0.1 s after a call
 
 
@@ -116,28 +118,30 @@ def _measure(shape: Shape, threads: int) -> dict[str, Cell]:
     )
     problem = Problem(q, k, v, causal, threads)
     exact = _exact(q, k, v, causal)
-    contestants = {}
+    ways: dict[str, Way] = {}
     for name, prepare in _CONTESTANTS.items():
         try:
-            computes = [compute for compute in prepare(problem) if compute is not None]
-            found = [
-                (_seconds(compute, 3), compute) for compute in computes if compute() is not None
-            ]
+            found = [(_seconds(way, 2), way) for way in prepare(problem)]
         except Exception as error:  # a peer that cannot do this shape says so in its own way
             print(f"{name} does not do {shape}: {str(error).splitlines()[0]}", file=sys.stderr)
             continue
         if found:
-            contestants[name] = min(found, key=lambda pair: pair[0])[1]
-    times: dict[str, list[float]] = {name: [] for name in contestants}
-    errors, repeats = {}, {}
-    for name, compute in contestants.items():
-        errors[name] = float(np.abs(np.asarray(compute(), np.float64) - exact).max())
-        repeats[name] = max(1, int(ROUND_SECONDS / _seconds(compute, 3)))
-    for _ in range(ROUNDS):
-        for name, compute in contestants.items():
+            ways[name] = min(found, key=lambda pair: pair[0])[1]
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    errors, repeats, rounds = {}, {}, {}
+    for name, way in ways.items():
+        with way.context:
+            errors[name] = float(np.abs(np.asarray(way.compute(), np.float64) - exact).max())
+        spent = _seconds(way, 1)
+        repeats[name] = max(1, int(ROUND_SECONDS / spent))
+        rounds[name] = ROUNDS if spent < SLOW_SECONDS else 2
+    for turn in range(ROUNDS):
+        for name, way in ways.items():
+            if turn >= rounds[name]:
+                continue
             _let_others_sleep()
-            _seconds(compute, min(repeats[name], 3))  # its own threads awake, its data in the cache
-            times[name].append(_seconds(compute, repeats[name]))
+            _seconds(way, min(repeats[name], 3))  # its own threads awake, its data in the cache
+            times[name].append(_seconds(way, repeats[name]))
     return {
         name: Cell(
             median := statistics.median(found), (max(found) - min(found)) / median, errors[name]
@@ -146,11 +150,13 @@ def _measure(shape: Shape, threads: int) -> dict[str, Cell]:
     }
 
 
-def _seconds(compute: Compute, repeats: int) -> float:
-    start = time.perf_counter()
-    for _ in range(repeats):
-        compute()
-    return (time.perf_counter() - start) / repeats
+def _seconds(way: Way, repeats: int) -> float:
+    compute = way.compute
+    with way.context:
+        start = time.perf_counter()
+        for _ in range(repeats):
+            compute()
+        return (time.perf_counter() - start) / repeats
 
 
 def _let_others_sleep() -> None:
@@ -187,27 +193,33 @@ class Problem(NamedTuple):
     threads: int
 
 
-Prepare = Callable[[Problem], list[Compute | None]]
+class Way(NamedTuple):
+    """One way to compute a problem, and what must be switched on while it does."""
+
+    compute: Compute
+    context: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
+
+
+Prepare = Callable[[Problem], list[Way]]
 
 
 def _ours(backend: str) -> Prepare:
-    def prepare(problem: Problem) -> list[Compute | None]:
+    def prepare(problem: Problem) -> list[Way]:
         q, k, v, causal, threads = problem
         try:
             chosen = runtime.use(backend=backend, threads=threads)
-        except RuntimeError:
+        except RuntimeError:  # without a compiled kernel
             return []
 
         def compute() -> Any:
-            with chosen:
-                return attention(q, k, v, causal=causal)
+            return attention(q, k, v, causal=causal)
 
-        return [compute]
+        return [Way(compute, chosen)]
 
     return prepare
 
 
-def _blas(problem: Problem) -> list[Compute | None]:
+def _blas(problem: Problem) -> list[Way]:
     q, k, v, causal, threads = problem
     if importlib.util.find_spec("threadpoolctl") is not None:
         # For the rest of the process: nothing else here uses BLAS.
@@ -228,10 +240,10 @@ def _blas(problem: Problem) -> list[Compute | None]:
         out = weights @ wide_v / weights.sum(axis=-1, keepdims=True)
         return out.reshape(q.shape).astype(q.dtype, copy=False)
 
-    return [compute]
+    return [Way(compute)]
 
 
-def _torch(problem: Problem) -> list[Compute | None]:
+def _torch(problem: Problem) -> list[Way]:
     if importlib.util.find_spec("torch") is None:
         return []
     torch = importlib.import_module("torch")
@@ -252,13 +264,13 @@ def _torch(problem: Problem) -> list[Compute | None]:
             *tensors, is_causal=problem.causal, enable_gqa=grouped
         )
 
-    return [plain, by(backends.MATH)]
+    return [Way(plain), Way(by(backends.MATH))]
 
 
 def _onnxruntime(operator: str) -> Prepare:
     """The contrib operator MultiHeadAttention or the standard's Attention."""
 
-    def prepare(problem: Problem) -> list[Compute | None]:
+    def prepare(problem: Problem) -> list[Way]:
         if any(importlib.util.find_spec(name) is None for name in ("onnx", "onnxruntime")):
             return []
         q, k, v, causal, threads = problem
@@ -302,7 +314,7 @@ def _onnxruntime(operator: str) -> Prepare:
                 return out
             return out.reshape(len(out), -1, q.shape[1], q.shape[3]).swapaxes(1, 2)
 
-        return [compute]
+        return [Way(compute)]
 
     return prepare
 

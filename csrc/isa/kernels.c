@@ -22,8 +22,14 @@
 
 #define ALWAYS_INLINE inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 32")
-/* Memory is asked for into the second-level cache, which has more requests under way. */
-enum { CACHE_LINE = 64, SECOND_LEVEL = 2 };
+enum { CACHE_LINE = 64 };
+
+/* Asks for the memory `bytes` from p, wherever that is: nothing happens if there is none. Into the
+ * second-level cache, which can have more requests under way than the first. */
+static inline void ask_for(const void *p, ptrdiff_t bytes)
+{
+    __builtin_prefetch((const void *)((uintptr_t)p + (uintptr_t)bytes), 0, 2);
+}
 
 /* ---- float, and the types that are computed in it ---- */
 

@@ -3,19 +3,26 @@
  * change a bit. */
 
 #define STEP (GROUP_VECS * S2S_LANES) /* a divisor of S2S_BLOCK */
-#define STEP_DOWN(n) ((n) / STEP * STEP)
-#define STEP_UP(n) STEP_DOWN((n) + STEP - 1)
+#define LANES_DOWN(n) ((n) / S2S_LANES * S2S_LANES)
+#define LANES_UP(n) LANES_DOWN((n) + S2S_LANES - 1)
+
+static ALWAYS_INLINE void T(softcap_step)(const int vecs, REAL *row, T(vec) cap)
+{
+    T(group) s;
+    EACH_VEC s.v[i] = T(div)(T(load)(row + i * S2S_LANES), cap);
+    T(tanh)(vecs, &s);
+    EACH_VEC T(store)(row + i * S2S_LANES, T(mul)(cap, s.v[i]));
+}
 
 static void T(softcap)(void *row_, int from, int to, double cap_)
 {
     REAL *row = row_;
     const T(vec) cap = T(set1)((REAL)cap_);
-    for (int j = STEP_DOWN(from); j < to; j += STEP) {
-        T(group) s;
-        EACH_VEC s.v[i] = T(div)(T(load)(row + j + i * S2S_LANES), cap);
-        T(tanh)(&s);
-        EACH_VEC T(store)(row + j + i * S2S_LANES, T(mul)(cap, s.v[i]));
-    }
+    int j = LANES_DOWN(from);
+    for (; j + STEP <= to; j += STEP)
+        T(softcap_step)(GROUP_VECS, row + j, cap);
+    for (; j < to; j += S2S_LANES)
+        T(softcap_step)(1, row + j, cap);
 }
 
 static void T(mask)(void *row_, int from, int to, const void *bias_, ptrdiff_t bias_step,
@@ -43,19 +50,36 @@ static void T(greatest)(int rows, void *scores, const int *from, const int *to, 
     for (int r = 0; r < rows; r++, row += S2S_LDA) {
         if (from[r] >= to[r])
             continue;
-        const int begin = STEP_DOWN(from[r]), end = STEP_UP(to[r]);
+        const int begin = LANES_DOWN(from[r]), end = LANES_UP(to[r]);
         for (int j = begin; j < from[r]; j++)
             row[j] = -(REAL)INFINITY;
         for (int j = to[r]; j < end; j++)
             row[j] = -(REAL)INFINITY;
+        const int vecs = GROUP_VECS;
         T(group) most;
         EACH_VEC most.v[i] = T(set1)((REAL)greatest[r]);
-        for (int j = begin; j < end; j += STEP)
+        int j = begin;
+        for (; j + STEP <= end; j += STEP)
             EACH_VEC most.v[i] = T(max)(T(load)(row + j + i * S2S_LANES), most.v[i]);
+        for (; j < end; j += S2S_LANES)
+            most.v[0] = T(max)(T(load)(row + j), most.v[0]);
         for (int i = 1; i < GROUP_VECS; i++)
             most.v[0] = T(max)(most.v[0], most.v[i]);
         greatest[r] = (double)T(fold_max)(most.v[0]);
     }
+}
+
+/* Scores become weights, which the lanes sum up. */
+static ALWAYS_INLINE T(vec) T(weigh_step)(const int vecs, REAL *row, T(vec) most, T(vec) lanes)
+{
+    T(group) weights;
+    EACH_VEC weights.v[i] = T(sub)(T(load)(row + i * S2S_LANES), most);
+    T(exp_to_one)(vecs, &weights);
+    EACH_VEC {
+        lanes = T(add)(lanes, weights.v[i]);
+        T(store)(row + i * S2S_LANES, weights.v[i]);
+    }
+    return lanes;
 }
 
 static void T(weigh)(int rows, void *scores, const int *from, const int *to, int begin, int end,
@@ -65,21 +89,17 @@ static void T(weigh)(int rows, void *scores, const int *from, const int *to, int
     for (int r = 0; r < rows; r++, row += S2S_LDA) {
         /* Nothing visible, or only NaN: -inf - -inf would hide which. */
         const T(vec) most = T(set1)(greatest[r] == -INFINITY ? 0 : (REAL)greatest[r]);
-        const int some = from[r] < to[r];
-        const int first = some ? STEP_DOWN(from[r]) : end, last = some ? STEP_UP(to[r]) : end;
+        const int first = from[r] < to[r] ? LANES_DOWN(from[r]) : end;
+        const int last = from[r] < to[r] ? LANES_UP(to[r]) : end;
         T(vec) lanes = T(set1)(0);
-        for (int j = begin; j < first; j += S2S_LANES)
+        int j = begin;
+        for (; j < first; j += S2S_LANES)
             T(store)(row + j, T(set1)(0));
-        for (int j = first; j < last; j += STEP) {
-            T(group) weights;
-            EACH_VEC weights.v[i] = T(sub)(T(load)(row + j + i * S2S_LANES), most);
-            T(exp_to_one)(&weights);
-            EACH_VEC {
-                lanes = T(add)(lanes, weights.v[i]);
-                T(store)(row + j + i * S2S_LANES, weights.v[i]);
-            }
-        }
-        for (int j = last; j < end; j += S2S_LANES)
+        for (; j + STEP <= last; j += STEP)
+            lanes = T(weigh_step)(GROUP_VECS, row + j, most, lanes);
+        for (; j < last; j += S2S_LANES)
+            lanes = T(weigh_step)(1, row + j, most, lanes);
+        for (; j < end; j += S2S_LANES)
             T(store)(row + j, T(set1)(0));
         sums[r] = (double)((REAL)sums[r] + T(fold_add)(lanes));
     }
@@ -87,13 +107,13 @@ static void T(weigh)(int rows, void *scores, const int *from, const int *to, int
 
 static double T(add_sink)(double sum, double sink, double greatest)
 {
-    REAL weights[STEP];
+    REAL weights[S2S_LANES];
     T(group) x;
-    EACH_VEC x.v[i] = T(set1)((REAL)sink - (REAL)greatest);
-    T(exp_to_one)(&x);
-    EACH_VEC T(store)(weights + i * S2S_LANES, x.v[i]);
+    x.v[0] = T(set1)((REAL)sink - (REAL)greatest);
+    T(exp_to_one)(1, &x);
+    T(store)(weights, x.v[0]);
     return (double)((REAL)sum + weights[0]);
 }
 #undef STEP
-#undef STEP_DOWN
-#undef STEP_UP
+#undef LANES_DOWN
+#undef LANES_UP

@@ -29,15 +29,15 @@ static void S(widen)(const void *from_, int64_t n, void *to_)
         to[i] = S(wide)(from[i]);
 }
 
-/* The next S(COLUMNS) features of sixteen rows, transposed. A quarter of the lines that the rows
- * `ahead` have there is asked for: four steps take 64 bytes of each row. */
+/* The next S(COLUMNS) features of sixteen rows, transposed. A quarter of the lines that the sixteen
+ * rows from `ahead` on have there is asked for: four steps take 64 bytes of each row. */
 static ALWAYS_INLINE void S(columns)(const ELEMENT *rows, ptrdiff_t stride, int64_t k,
-                                     int64_t ahead, T(vec) *column)
+                                     ptrdiff_t ahead, T(vec) *column)
 {
     enum { STEPS = CACHE_LINE / (S(COLUMNS) * (int)sizeof(ELEMENT)) };
-    if (ahead && STEPS == 4)
-        for (int64_t i = 0; i < 4; i++)
-            __builtin_prefetch(rows + (ahead + 4 * (k / S(COLUMNS) % 4) + i) * stride + k, 0, SECOND_LEVEL);
+    if (STEPS == 4)
+        for (int i = 0; i < 4; i++)
+            ask_for(rows + k, (ahead + 4 * (k / S(COLUMNS) % 4) + i) * stride * (int)sizeof *rows);
     for (int lane = 0; lane < S2S_LANES; lane += WIDTH) {
         T(reg) part[S(COLUMNS)];
         S(r_columns)(rows + lane * stride + k, stride, part);
@@ -46,7 +46,7 @@ static ALWAYS_INLINE void S(columns)(const ELEMENT *rows, ptrdiff_t stride, int6
     }
 }
 
-static void S(pack)(const void *rows, ptrdiff_t stride, int count, int64_t depth, int64_t ahead,
+static void S(pack)(const void *rows, ptrdiff_t stride, int count, int64_t depth, ptrdiff_t ahead,
                     void *panel)
 {
     const ELEMENT *from = rows;
@@ -67,7 +67,7 @@ static void S(pack)(const void *rows, ptrdiff_t stride, int count, int64_t depth
 /* Dot products of a few rows with two panels' worth of keys, which are transposed in registers on the
  * way: a panel that so few rows use is not worth storing. Two, since each adds in turn. */
 static ALWAYS_INLINE void S(dots_of)(const int rows, const REAL *a, const ELEMENT *keys,
-                                     ptrdiff_t stride, int depth, int64_t ahead, REAL *c,
+                                     ptrdiff_t stride, int depth, ptrdiff_t ahead, REAL *c,
                                      ptrdiff_t c_stride, int add, double scale)
 {
     T(vec) acc[2][4];
@@ -101,7 +101,7 @@ static ALWAYS_INLINE void S(dots_of)(const int rows, const REAL *a, const ELEMEN
 }
 
 static void S(dots)(int rows, const void *a, const void *keys, ptrdiff_t stride, int depth,
-                    int64_t ahead, void *c, ptrdiff_t c_stride, int add, double scale)
+                    ptrdiff_t ahead, void *c, ptrdiff_t c_stride, int add, double scale)
 {
 #define DOTS(R) S(dots_of)(R, a, keys, stride, depth, ahead, c, c_stride, add, scale)
     if (rows == 1)
@@ -127,9 +127,7 @@ static ALWAYS_INLINE void S(tile_of)(const int rows, const int cols, const REAL 
         UNROLL for (int g = 0; g < cols; g++) {
             const ELEMENT *at = b + k * b_stride + g * b_panel;
             const T(vec) line = S(load_wide)(at);
-            /* The next lines may be far away in memory: ask for them early. */
-            if (ahead)
-                __builtin_prefetch(at + ahead, 0, SECOND_LEVEL);
+            ask_for(at, ahead * (int)sizeof *at);
             UNROLL for (int r = 0; r < rows; r++)
                 acc[r * cols + g] =
                     T(add)(acc[r * cols + g], T(mul)(T(set1)(a[r * S2S_LDA + k]), line));
