@@ -57,6 +57,7 @@ typedef struct {
     char *query, *scores, *panels, *tail, *context, *bias_row; /* scratch */
     int64_t head[MOST_ROWS], row[MOST_ROWS];          /* where a row is in the operands */
     int64_t from[MOST_ROWS], to[MOST_ROWS];
+    int alike;                                        /* all rows see the same keys, masks apart */
     double greatest[MOST_ROWS], sums[MOST_ROWS];
 } unit;
 
@@ -99,7 +100,8 @@ typedef struct {
 static range visible(const unit *u, int first, int count, int64_t start, int64_t stop)
 {
     range all = {stop, start};
-    for (int r = first; r < first + count; r++) {
+    const int last = u->alike ? first + 1 : first + count;
+    for (int r = first; r < last; r++) {
         const int64_t from = max64(u->from[r], start), to = min64(u->to[r], stop);
         if (from < to) {
             all.from = min64(all.from, from);
@@ -428,6 +430,7 @@ static void attend(void *job_, int64_t number_of_unit, void *scratch)
     u->bias_row = (char *)scratch + jb->bias_at;
     u->block = span.keys;
     u->end = 0;
+    u->alike = 1;
     int64_t head = key_head * group + first / span.queries, row = first % span.queries;
     for (int r = 0; r < u->rows; r++, row++) {
         if (row == span.queries) {
@@ -439,6 +442,7 @@ static void attend(void *job_, int64_t number_of_unit, void *scratch)
         const int64_t position = u->row[r] + span.offset;
         u->from[r] = max64(0, position - p->left);
         u->to[r] = min64(span.keys, position + p->right + 1);
+        u->alike &= u->from[r] == u->from[0] && u->to[r] == u->to[0];
         if (u->from[r] < u->to[r]) {
             u->block = min64(u->block, u->from[r] / S2S_BLOCK * S2S_BLOCK);
             u->end = max64(u->end, u->to[r]);

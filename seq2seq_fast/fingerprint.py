@@ -55,6 +55,18 @@ def fingerprint() -> str:
             ):
                 for array in attention(query, key, value, return_weights=True, **options):
                     add(array)
+            half = [array.astype(np.float16) for array in (query, key, value)]
+            mixed = [half, [query, *half[1:]]] if dtype == np.float32 else []
+            for arrays in ([query, key, value], *mixed):
+                for array in attention(
+                    *arrays,
+                    causal="bottom_right",
+                    window=(100, 0),
+                    softcap=3.0,
+                    sinks=np.linspace(-1, 1, heads).astype(arrays[0].dtype),
+                    return_logsumexp=True,
+                ):
+                    add(array)
         x = draw((3, 600), dtype)
         add(reference.exp(x * dtype.type(40)))
         for array in reference.softmax(x):
@@ -62,6 +74,7 @@ def fingerprint() -> str:
         add(reference.layer_norm(x, x[0], x[1], 1e-6))
         add(reference.linear(x, draw((600, 20), dtype), draw((20,), dtype)))
         add(reference.sigmoid(x))
+        add(reference.tanh(x))
     for array in reference.sincos(draw((100,), np.dtype(np.float64)) ** 2 * 1e4):
         add(array)
     return digest.hexdigest()

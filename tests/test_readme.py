@@ -16,8 +16,10 @@ def test_examples():
     rng = np.random.default_rng(0)
     # What the examples take for granted: a batch of two.
     names = {name: rng.standard_normal((2, 4, 42, 16)) for name in ("query", "key", "value")}
+    for name in ("new_query", "new_key", "new_value"):
+        names[name] = rng.standard_normal((2, 8, 1, 64)).astype(np.float32)
     blocks = re.findall(r"```python\n(.*?)```\n(?:```\n(.*?)```\n)?", README, flags=re.DOTALL)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     for code, output in blocks:
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):

@@ -40,7 +40,7 @@ static inline void ask_for(const void *p, ptrdiff_t bytes)
 #define WIDTH F32_WIDTH
 #define ROWS F32_ROWS
 #define FEW_ROWS F32_FEW_ROWS
-#define FEW_COLS F32_FEW_COLS
+#define MOST_COLS F32_MOST_COLS
 #define GROUP_VECS F32_GROUP_VECS
 #define EXP_LEAST -87.0f
 #define TANH_LEAST -40.0f
@@ -74,7 +74,7 @@ static inline void ask_for(const void *p, ptrdiff_t bytes)
 #undef WIDTH
 #undef ROWS
 #undef FEW_ROWS
-#undef FEW_COLS
+#undef MOST_COLS
 #undef GROUP_VECS
 #undef EXP_LEAST
 #undef TANH_LEAST
@@ -91,7 +91,7 @@ static inline void ask_for(const void *p, ptrdiff_t bytes)
 #define WIDTH F64_WIDTH
 #define ROWS F64_ROWS
 #define FEW_ROWS F64_FEW_ROWS
-#define FEW_COLS F64_FEW_COLS
+#define MOST_COLS F64_MOST_COLS
 #define GROUP_VECS F64_GROUP_VECS
 #define EXP_LEAST -708.0
 #define TANH_LEAST -80.0

@@ -160,17 +160,28 @@ static void S(tile)(int rows, int cols, const void *a_, const void *b_, ptrdiff_
     /* Rows outside: their part of `a` stays in the first-level cache for all panels. */
     for (int done; rows > 0; rows -= done, a += done * S2S_LDA, c += done * c_stride) {
         int g = 0;
-        if (rows <= FEW_ROWS)
-            for (; g + FEW_COLS <= cols; g += FEW_COLS) {
-                if (FEW_ROWS >= 4 && rows == 4)
-                    TILE(FEW_ROWS >= 4 ? 4 : 1, FEW_COLS);
-                else if (FEW_ROWS >= 4 && rows == 3)
-                    TILE(FEW_ROWS >= 4 ? 3 : 1, FEW_COLS);
-                else if (FEW_ROWS >= 2 && rows == 2)
-                    TILE(FEW_ROWS >= 2 ? 2 : 1, FEW_COLS);
-                else
-                    TILE(1, FEW_COLS);
+        /* A few rows have too few sums of their own to keep the adder busy: several panels at once. */
+        for (int next; rows == 1 && g < cols; g = next) {
+            next = cols - g < MOST_COLS ? cols : g + MOST_COLS;
+            switch (next - g) {
+            case 1: TILE(1, 1); break;
+            case 2: TILE(1, 2); break;
+            case 3: TILE(1, 3); break;
+            case 4: TILE(1, 4); break;
+            case 5: TILE(1, MOST_COLS < 5 ? 1 : 5); break;
+            case 6: TILE(1, MOST_COLS < 6 ? 1 : 6); break;
+            case 7: TILE(1, MOST_COLS < 7 ? 1 : 7); break;
+            default: TILE(1, MOST_COLS); break;
             }
+        }
+        for (; rows > 1 && rows <= FEW_ROWS && g + 4 <= cols; g += 4) {
+            if (FEW_ROWS >= 4 && rows == 4)
+                TILE(FEW_ROWS >= 4 ? 4 : 1, 4);
+            else if (FEW_ROWS >= 4 && rows == 3)
+                TILE(FEW_ROWS >= 4 ? 3 : 1, 4);
+            else
+                TILE(FEW_ROWS >= 2 ? 2 : 1, 4);
+        }
         ROWS_AT_ONCE(24)
         else ROWS_AT_ONCE(16)
         else ROWS_AT_ONCE(12)

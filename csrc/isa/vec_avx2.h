@@ -122,10 +122,10 @@ static inline double f64_r_fold_max(__m256d a) { return f64_fold_256_max(a); }
 #define F32_WIDTH 8
 #define F32_ROWS 6
 #define F32_FEW_ROWS 1
-#define F32_FEW_COLS 4
+#define F32_MOST_COLS 4
 #define F32_GROUP_VECS 1
 #define F64_WIDTH 4
 #define F64_ROWS 2
 #define F64_FEW_ROWS 1
-#define F64_FEW_COLS 2
+#define F64_MOST_COLS 4
 #define F64_GROUP_VECS 1

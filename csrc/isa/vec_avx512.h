@@ -143,10 +143,10 @@ FOLD_512(max)
 #define F32_WIDTH 16
 #define F32_ROWS 24
 #define F32_FEW_ROWS 4
-#define F32_FEW_COLS 4
+#define F32_MOST_COLS 8
 #define F32_GROUP_VECS 4
 #define F64_WIDTH 8
 #define F64_ROWS 12
 #define F64_FEW_ROWS 2
-#define F64_FEW_COLS 4
+#define F64_MOST_COLS 4
 #define F64_GROUP_VECS 2

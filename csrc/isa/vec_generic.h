@@ -64,10 +64,10 @@ GENERIC_HALF(bf16)
 #define F32_WIDTH 1
 #define F32_ROWS 1
 #define F32_FEW_ROWS 1
-#define F32_FEW_COLS 1
+#define F32_MOST_COLS 4
 #define F32_GROUP_VECS 1
 #define F64_WIDTH 1
 #define F64_ROWS 1
 #define F64_FEW_ROWS 1
-#define F64_FEW_COLS 1
+#define F64_MOST_COLS 4
 #define F64_GROUP_VECS 1

@@ -119,10 +119,10 @@ NEON_FOLD(max, vmaxnm)
 #define F32_WIDTH 4
 #define F32_ROWS 6
 #define F32_FEW_ROWS 1
-#define F32_FEW_COLS 4
+#define F32_MOST_COLS 4
 #define F32_GROUP_VECS 1
 #define F64_WIDTH 2
 #define F64_ROWS 2
 #define F64_FEW_ROWS 1
-#define F64_FEW_COLS 2
+#define F64_MOST_COLS 4
 #define F64_GROUP_VECS 1
