@@ -1,6 +1,6 @@
-/* What one core of this machine can do at most, in the units of benchmarks/attention.py, which builds
- * and runs this file: a loop of nothing but multiply and add in float32, and one of nothing but reads
- * of a buffer, for several sizes. Prints a line of "name value" each: Gflop/s, GB/s. */
+/* What one core of this machine can do at most: a loop of nothing but multiply and add in float32,
+ * and one of nothing but reads of a buffer, for several sizes. benchmarks/attention.py builds and
+ * runs it. Prints a line of "name value" each: Gflop/s, GB/s. */
 #define _GNU_SOURCE
 #include <stdio.h>
 #include <stdlib.h>

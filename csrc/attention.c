@@ -4,8 +4,8 @@
  *
  * One unit is up to `rows` query rows that share a key head (with grouped-query heads, rows of
  * several heads). Its keys are walked in blocks of 256, twice: for the greatest scores, then for
- * weights and context. Pairs that are hidden by their position (causal, window, lengths) are skipped,
- * as far as whole tiles of them go. Its scratch memory holds, in this order:
+ * weights and context. Pairs that are hidden by their position (causal, window, lengths) are
+ * skipped, as far as whole tiles of them go. Its scratch memory holds, in this order:
  *
  *   query    [blocks of width][rows][S2S_LDA]   the rows, cut into blocks of 256 features
  *   scores   [slots][rows][S2S_LDA]             dot products, then weights, of one block a slot
@@ -50,7 +50,7 @@ typedef struct {
 typedef struct {
     const job *jb;
     int rows;
-    int64_t block;                                    /* the first one that any row sees, times 256 */
+    int64_t block;                                    /* where the first block begins */
     int64_t end;                                      /* past the last visible key of all rows */
     const char *k, *v, *mask, *bias;                  /* at this unit's index of the leading axes */
     char *out, *weights, *statistics;
@@ -164,7 +164,7 @@ static int64_t few_dots(unit *u, int64_t block, int first, int count, int64_t fr
     return j;
 }
 
-/* The keys [from, to), from a multiple of 16, transposed into panels; or where they lie so already. */
+/* The keys [from, to), from a multiple of 16, in panels: transposed, unless they lie so already. */
 static const char *panels_of(unit *u, int64_t from, int64_t to)
 {
     const job *const jb = u->jb;
@@ -273,8 +273,8 @@ static void add_context(unit *u, int64_t block, int first, int count, range seen
     const char *const values = u->v + seen.from * p->value.row;
     const int depth = (int)(seen.to - seen.from);
     const ptrdiff_t ahead = 2 * ROWS_AHEAD * p->value.row / element;
-    jb->in->tile(count, (int)whole, weights, values, p->value.row / element, S2S_LANES, ahead, depth,
-                 context, stride, add, 1);
+    jb->in->tile(count, (int)whole, weights, values, p->value.row / element, S2S_LANES, ahead,
+                 depth, context, stride, add, 1);
     if (left) {
         memset(u->tail, 0, (size_t)(depth * S2S_LANES * element));
         for (int i = 0; i < depth; i++)
@@ -357,7 +357,8 @@ static void store(unit *u, int r, int sees_none)
     char *const context = u->context + r * (ptrdiff_t)round_up(p->value_width, S2S_LANES) * size;
     char *const out = u->out + u->head[r] * p->out.head + u->row[r] * p->out.row;
     if (u->weights) {
-        char *const weights = u->weights + u->head[r] * p->weights.head + u->row[r] * p->weights.row;
+        char *const weights =
+            u->weights + u->head[r] * p->weights.head + u->row[r] * p->weights.row;
         memset(weights, 0, (size_t)(p->keys * element));
         if (u->sums[r] != u->sums[r]) { /* 0 / NaN is what hidden keys weigh, too */
             memset(u->bias_row, 0, (size_t)(S2S_BLOCK * size));
@@ -452,7 +453,8 @@ static void attend(void *job_, int64_t number_of_unit, void *scratch)
     }
 
     /* 2. The query rows, in blocks. */
-    const char *const q = jb->query + offset_of(p, &p->query, lead) + span.query_start * p->query.row;
+    const char *const q =
+        jb->query + offset_of(p, &p->query, lead) + span.query_start * p->query.row;
     for (int r = 0; r < u->rows; r++) {
         const char *from = q + u->head[r] * p->query.head + u->row[r] * p->query.row;
         for (int64_t c = 0; c < p->width; c += S2S_BLOCK)
@@ -506,7 +508,7 @@ static void choose_rows(job *jb, int64_t groups, int64_t group_rows, int threads
     if (threads > 1)
         rows = min64(rows, round_up(groups * group_rows, 4 * threads) / (4 * threads));
     rows = max64(step, rows / step * step);
-    if (total * block_size * step > MOST_SCORES) /* scores are computed twice: fewer passes over keys */
+    if (total * block_size * step > MOST_SCORES) /* scores computed twice: fewer passes over keys */
         rows = max64(rows, 2 * step);
     if (jb->weights)
         rows = max64(1, min64(rows, MOST_SCORES / (total * block_size)));

@@ -3,8 +3,8 @@
  *
  * An element type is how numbers lie in the caller's arrays; the compute type is what they are
  * widened to, exactly, before anything happens to them: float for the half types, else the same.
- * Matrices pass as void pointers. Strides count elements. `ahead`: how many rows or elements further on
- * lies what will be needed soon, and is asked for from memory; it need not exist.
+ * Matrices pass as void pointers. Strides count elements. `ahead`: how many rows or elements
+ * further on lies what will be needed soon, and is asked for from memory; it need not exist.
  *
  * "Panel": sixteen rows of a matrix transposed, [depth][16], so that lane r is row r.
  * "Block": up to 256 columns of a matrix's rows, S2S_LDA elements from row to row. The 256 is the
@@ -36,7 +36,7 @@ typedef struct {
     void (*pack)(const void *rows, ptrdiff_t stride, int count, int64_t depth, ptrdiff_t ahead,
                  void *panel);
 
-    /* What `pack` of 32 rows of keys and `tile` would give, for at most S2S_DOT_ROWS rows of `a`. */
+    /* What `pack` of 32 rows of keys and `tile` would give, for up to S2S_DOT_ROWS rows of `a`. */
     void (*dots)(int rows, const void *a, const void *keys, ptrdiff_t stride, int depth,
                  ptrdiff_t ahead, void *c, ptrdiff_t c_stride, int add, double scale);
 

@@ -12,7 +12,13 @@
 /* Leading (batch) axes that one call can walk. */
 #define S2S_MAX_LEAD 16
 
-enum s2s_type { S2S_FLOAT32 = 0, S2S_FLOAT64 = 1, S2S_FLOAT16 = 2, S2S_BFLOAT16 = 3, S2S_TYPES = 4 };
+enum s2s_type {
+    S2S_FLOAT32 = 0,
+    S2S_FLOAT64 = 1,
+    S2S_FLOAT16 = 2,
+    S2S_BFLOAT16 = 3,
+    S2S_TYPES = 4
+};
 enum s2s_isa { S2S_GENERIC = 0, S2S_AVX2 = 1, S2S_AVX512 = 2, S2S_NEON = 3, S2S_ISAS = 4 };
 enum s2s_status { S2S_OK = 0, S2S_NO_MEMORY = 1 };
 
@@ -34,7 +40,7 @@ typedef struct {
  * (lead..., head, row, column); `queries` x `width` is one head's query, and so on. */
 typedef struct {
     int32_t type;                    /* enum s2s_type of query, bias, sinks, out, weights */
-    int32_t key_type;                /* of key and value: the same, or any with the same arithmetic */
+    int32_t key_type;                /* of key and value: of the same compute type */
     int32_t packed;                  /* non-zero: the keys lie in panels, [width][16] for 16 keys */
     int32_t lead_axes;
     int64_t lead[S2S_MAX_LEAD];
@@ -53,8 +59,8 @@ typedef struct {
 
 /* Fused attention over the operands' row 0, column 0.
  *
- * May be null: mask, bias, sinks, weights; spans, one for each index of the leading axes in row-major
- * order; statistics, of each row the greatest score and the sum of the weights.
+ * May be null: mask, bias, sinks, weights; spans, one for each index of the leading axes in
+ * row-major order; statistics, of each row the greatest score and the sum of the weights.
  * `softcap` of 0 is none. `threads` is an upper bound. Returns enum s2s_status. */
 int s2s_attention(const s2s_attention_problem *problem, int isa, int threads, double scale,
                   double softcap, const void *query, const void *key, const void *value,

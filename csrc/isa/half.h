@@ -27,7 +27,7 @@ static inline float f16_wide(uint16_t half)
 static inline uint16_t f16_narrow(float x)
 {
     const uint32_t bits = float_to_bits(x), magnitude = bits & 0x7fffffffu;
-    /* Adding 0.5 rounds a small number to a multiple of 2^-24, which then stands in the low bits. */
+    /* Adding 0.5 rounds a small number to a multiple of 2^-24: it then stands in the low bits. */
     const uint32_t small = float_to_bits(bits_to_float(magnitude) + 0.5f) - 0x3f000000u;
     const uint32_t normal = (magnitude - (112u << 23) + 0xfffu + (magnitude >> 13 & 1)) >> 13;
     uint32_t half = magnitude < 0x38800000u ? small : normal;

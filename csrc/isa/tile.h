@@ -64,8 +64,8 @@ static void S(pack)(const void *rows, ptrdiff_t stride, int count, int64_t depth
             to[k * S2S_LANES + lane] = lane < count ? S(wide)(from[lane * stride + k]) : 0;
 }
 
-/* Dot products of a few rows with two panels' worth of keys, which are transposed in registers on the
- * way: a panel that so few rows use is not worth storing. Two, since each adds in turn. */
+/* Dot products of a few rows with two panels' worth of keys, transposed in registers on the way: a
+ * panel that so few rows use is not worth storing. Two, since each adds in turn. */
 static ALWAYS_INLINE void S(dots_of)(const int rows, const REAL *a, const ELEMENT *keys,
                                      ptrdiff_t stride, int depth, ptrdiff_t ahead, REAL *c,
                                      ptrdiff_t c_stride, int add, double scale)
@@ -116,9 +116,10 @@ static void S(dots)(int rows, const void *a, const void *keys, ptrdiff_t stride,
 }
 
 /* `rows` and `cols` are constants wherever this is called, so that acc lives in registers. */
-static ALWAYS_INLINE void S(tile_of)(const int rows, const int cols, const REAL *a, const ELEMENT *b,
-                                     ptrdiff_t b_stride, ptrdiff_t b_panel, ptrdiff_t ahead,
-                                     int depth, REAL *c, ptrdiff_t c_stride, int add, double scale)
+static ALWAYS_INLINE void S(tile_of)(const int rows, const int cols, const REAL *a,
+                                     const ELEMENT *b, ptrdiff_t b_stride, ptrdiff_t b_panel,
+                                     ptrdiff_t ahead, int depth, REAL *c, ptrdiff_t c_stride,
+                                     int add, double scale)
 {
     T(vec) acc[32];
     UNROLL for (int i = 0; i < rows * cols; i++)
@@ -160,7 +161,7 @@ static void S(tile)(int rows, int cols, const void *a_, const void *b_, ptrdiff_
     /* Rows outside: their part of `a` stays in the first-level cache for all panels. */
     for (int done; rows > 0; rows -= done, a += done * S2S_LDA, c += done * c_stride) {
         int g = 0;
-        /* A few rows have too few sums of their own to keep the adder busy: several panels at once. */
+        /* One row has too few sums to keep the adder busy: as many panels at once as may be. */
         for (int next; rows == 1 && g < cols; g = next) {
             next = cols - g < MOST_COLS ? cols : g + MOST_COLS;
             switch (next - g) {

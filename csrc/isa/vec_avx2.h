@@ -33,7 +33,7 @@ typedef __m256d f64_reg;
 AVX2_TYPE(f32, float, ps, _mm256_slli_epi32(_mm256_castps_si256(a), 23))
 AVX2_TYPE(f64, double, pd, _mm256_slli_epi64(_mm256_castpd_si256(a), 52))
 
-/* Four numbers of four bytes from each of eight rows, in bytes `stride` apart, transposed: halves of
+/* Four numbers of four bytes from each of eight rows, `stride` bytes apart, transposed: pieces of
  * rows are put together as they are loaded, so that two steps of shuffles are left. */
 static inline void quads_of_32(const char *rows, ptrdiff_t stride, __m256 *column)
 {

@@ -43,7 +43,7 @@ static inline __m256 half_of_32(const char *rows, ptrdiff_t stride)
         _mm_loadu_ps((const void *)(rows + stride)), 1);
 }
 
-/* Four numbers of four bytes from each of sixteen rows, in bytes `stride` apart, transposed: quarters of
+/* Four numbers of four bytes from each of sixteen rows, `stride` bytes apart, transposed: pieces of
  * rows are put together as they are loaded, so that two steps of shuffles are left. */
 static inline void quads_of_32(const char *rows, ptrdiff_t stride, __m512 *column)
 {
