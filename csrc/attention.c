@@ -24,7 +24,7 @@
 #include "pool.h"
 
 enum {
-    MOST_ROWS = 256,        /* more rows would not make packing any cheaper */
+    MOST_ROWS = 264,        /* more rows would not make packing any cheaper */
     CACHED_SCORES = 1400000, /* bytes of scores to aim for */
     MOST_SCORES = 3400000,  /* bytes of scores that are never exceeded, but by one row's weights */
     SMALL_WORK = 131072,    /* multiply-adds that are done before another thread wakes up */
@@ -502,19 +502,22 @@ static void choose_rows(job *jb, int64_t groups, int64_t group_rows, int threads
     const int step = jb->compute->tile_rows;
     const int64_t block_size = S2S_LDA * (int64_t)jb->compute->element_size; /* of one row */
     int64_t total = blocks(p->keys);
-    if (p->left < p->keys && p->right < p->keys) /* what a window over 96 rows can touch */
+    if (p->left < p->keys && p->right < p->keys) /* what a window over one unit can touch */
         total = min64(total, blocks(p->left + p->right + min64(p->queries, MOST_ROWS)) + 1);
     int64_t rows = min64(MOST_ROWS, CACHED_SCORES / (total * block_size));
+    const int64_t shares = 4 * threads;
     if (threads > 1)
-        rows = min64(rows, round_up(groups * group_rows, 4 * threads) / (4 * threads));
+        rows = min64(rows, round_up((groups * group_rows + shares - 1) / shares, step));
     rows = max64(step, rows / step * step);
     if (total * block_size * step > MOST_SCORES) /* scores computed twice: fewer passes over keys */
         rows = max64(rows, 2 * step);
     if (jb->weights)
         rows = max64(1, min64(rows, MOST_SCORES / (total * block_size)));
+    /* As many units as that takes, all of about the same size. */
+    jb->tiles = (group_rows + rows - 1) / rows;
+    rows = min64(rows, round_up((group_rows + jb->tiles - 1) / jb->tiles, step));
     jb->rows = (int)min64(rows, group_rows);
     jb->slots = jb->weights ? total : max64(1, min64(total, MOST_SCORES / (jb->rows * block_size)));
-    jb->tiles = (group_rows + jb->rows - 1) / jb->rows;
 }
 
 int s2s_attention(const s2s_attention_problem *problem, int isa, int threads, double scale,
