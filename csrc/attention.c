@@ -502,7 +502,9 @@ static void choose_rows(job *jb, int64_t groups, int64_t group_rows, int threads
     const int step = jb->compute->tile_rows;
     const int64_t block_size = S2S_LDA * (int64_t)jb->compute->element_size; /* of one row */
     int64_t total = blocks(p->keys);
-    if (p->left < p->keys && p->right < p->keys) /* what a window over one unit can touch */
+    /* What a window over one unit touches, unless its rows go on with another head; the weights are
+     * read from the slots at the end, and then every block needs its own. */
+    if (!jb->weights && p->left < p->keys && p->right < p->keys)
         total = min64(total, blocks(p->left + p->right + min64(p->queries, MOST_ROWS)) + 1);
     int64_t rows = min64(MOST_ROWS, CACHED_SCORES / (total * block_size));
     const int64_t shares = 4 * threads;

@@ -99,7 +99,7 @@ def measure(
     threads: int = 1,
     report: Callable[[Shape, dict[str, Cell]], None] | None = None,
 ) -> list[dict[str, Cell]]:
-    """Time every contestant at every shape, float32; calls `report` after each shape."""
+    """Time every contestant at every shape; calls `report` after each."""
     table = []
     for shape in shapes:
         row = _measure(shape, threads)

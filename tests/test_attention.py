@@ -365,6 +365,12 @@ def sees(queries, keys, offset, left, right):
     return (j >= i + offset - left) & (j <= i + offset + right)
 
 
+def test_window_where_a_unit_of_rows_goes_on_with_the_next_head(backend, dtype, rng):
+    """Its first rows see the last keys, its last rows the first ones."""
+    q, k, v = problem(rng, dtype, 1834, 1834, 4, heads=2)
+    check_against_contract(q, k, v, causal=True, window=(250, 0))
+
+
 @pytest.mark.parametrize("offset", [0, 7, -3, 50, 1000, -1000])
 def test_query_offset(backend, dtype, rng, offset):
     q, k, v = problem(rng, dtype, 30, 45, 8, heads=2)
