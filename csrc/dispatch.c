@@ -35,6 +35,47 @@ const s2s_kernels *s2s_kernels_of(int isa, int type)
     }
 }
 
+const s2s_layer_kernels *s2s_layer_kernels_of(int isa)
+{
+    switch (isa) {
+#ifdef S2S_HAVE_AVX2
+    case S2S_AVX2:
+        return &s2s_layer_kernels_avx2;
+#endif
+#ifdef S2S_HAVE_AVX512
+    case S2S_AVX512:
+        return &s2s_layer_kernels_avx512;
+#endif
+#ifdef S2S_HAVE_NEON
+    case S2S_NEON:
+        return &s2s_layer_kernels_neon;
+#endif
+    default:
+        return &s2s_layer_kernels_generic;
+    }
+}
+
+const s2s_integer_kernels *s2s_integer_kernels_of(int isa)
+{
+    switch (isa) {
+#if defined(S2S_HAVE_AVX2) && defined(S2S_HAVE_AVX512)
+    case S2S_AVX512: /* its integer products came later than its floats */
+        return __builtin_cpu_supports("avx512vnni") ? &s2s_integer_kernels_avx512
+                                                    : &s2s_integer_kernels_avx2;
+#endif
+#ifdef S2S_HAVE_AVX2
+    case S2S_AVX2:
+        return &s2s_integer_kernels_avx2;
+#endif
+#ifdef S2S_HAVE_NEON
+    case S2S_NEON:
+        return &s2s_integer_kernels_neon;
+#endif
+    default:
+        return &s2s_integer_kernels_generic;
+    }
+}
+
 const char *s2s_isa_name(int isa)
 {
     static const char *const names[S2S_ISAS] = {"generic", "avx2", "avx512", "neon"};

@@ -83,12 +83,61 @@ typedef struct {
     double (*add_sink)(double sum, double sink, double greatest);
 } s2s_kernels;
 
+/* The layers of models, in float. Rows need not be padded, but for `c`, bias and weight_scales. */
+typedef struct {
+    /* out [rows][cols] = activation(c + bias), plus or (with `multiply`) times other: the end of a
+     * linear layer. c is a block. bias and other may be null. */
+    void (*finish)(int rows, int64_t cols, const float *c, const float *bias, int activation,
+                   const float *other, ptrdiff_t other_stride, int multiply, float *out,
+                   ptrdiff_t out_stride);
+
+    /* One row [n]: layer norm; without beta, RMS norm. */
+    void (*norm)(int64_t n, const float *x, const float *gamma, const float *beta, double eps,
+                 float *out);
+
+    /* One row of an SSRU: gates [2 n] are the candidate and the forget gate's argument. */
+    void (*recur)(int64_t n, const float *gates, const float *cell, const float *other,
+                  float *new_cell, float *out);
+
+    /* One row of logits [n]: the k <= n greatest, in order, with their log-probabilities;
+     * statistics: what is subtracted from a logit, and then again, to give its own. */
+    void (*best)(int64_t n, const float *x, int k, int64_t *ids, float *log_probabilities,
+                 float *statistics);
+} s2s_layer_kernels;
+
+/* Products of eight-bit integers, exact in 32 bits. Weights lie in panels [inputs / 4][16][4], plus
+ * 128; inputs as `quantise` leaves them. */
+typedef struct {
+    size_t input_size; /* bytes of one input */
+    int tile_rows;     /* the number of rows at which `tile` is at its fastest */
+    int tile_cols;     /* the number of panels, if there is one row */
+
+    /* to [n rounded up to 4] = x * scale, rounded to -127 .. 127; a scale of 0 asks for the row's
+     * own. Returns the scale, NaN if the row is not finite; sum: of the integers. */
+    float (*quantise)(int64_t n, const float *x, float scale, void *to, int32_t *sum);
+
+    /* c: block of sums; a: rows a_stride inputs apart; `ahead` counts bytes of b. */
+    void (*tile)(int rows, int cols, const void *a, ptrdiff_t a_stride, const uint8_t *b,
+                 ptrdiff_t b_panel, ptrdiff_t ahead, int64_t quads, int32_t *c);
+
+    /* Blocks of sums to blocks of numbers, cols <= 256. */
+    void (*dequantise)(int rows, int cols, const int32_t *c, const float *scales,
+                       const int32_t *sums, const float *weight_scales, float *out);
+} s2s_integer_kernels;
+
 /* By enum s2s_type. A set that was not compiled has no table: see dispatch.c. */
 extern const s2s_kernels s2s_kernels_generic[S2S_TYPES];
 extern const s2s_kernels s2s_kernels_avx2[S2S_TYPES];
 extern const s2s_kernels s2s_kernels_avx512[S2S_TYPES];
 extern const s2s_kernels s2s_kernels_neon[S2S_TYPES];
 
+extern const s2s_layer_kernels s2s_layer_kernels_generic, s2s_layer_kernels_avx2;
+extern const s2s_layer_kernels s2s_layer_kernels_avx512, s2s_layer_kernels_neon;
+extern const s2s_integer_kernels s2s_integer_kernels_generic, s2s_integer_kernels_avx2;
+extern const s2s_integer_kernels s2s_integer_kernels_avx512, s2s_integer_kernels_neon;
+
 const s2s_kernels *s2s_kernels_of(int isa, int type);
+const s2s_layer_kernels *s2s_layer_kernels_of(int isa);
+const s2s_integer_kernels *s2s_integer_kernels_of(int isa);
 
 #endif

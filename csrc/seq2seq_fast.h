@@ -67,6 +67,50 @@ int s2s_attention(const s2s_attention_problem *problem, int isa, int threads, do
                   const void *mask, const void *bias, const void *sinks, const s2s_span *spans,
                   void *out, void *weights, double *statistics);
 
+/* ---- layers of models, in float32 ---- */
+
+enum s2s_activation {
+    S2S_NONE = 0,
+    S2S_RELU = 1,
+    S2S_GELU = 2,
+    S2S_GELU_TANH = 3,
+    S2S_GELU_SIGMOID = 4,
+    S2S_SILU = 5,
+    S2S_TANH = 6,
+    S2S_SIGMOID = 7
+};
+enum { S2S_INT8 = 4 }; /* a type of weights, beside enum s2s_type */
+
+/* The weights of a linear layer, packed: sixteen outputs make a panel, the last one padded.
+ * Floats: [inputs][16]. Integers: [inputs / 4, rounded up][16][4], each plus 128. */
+typedef struct {
+    int32_t type;             /* float32, float16, bfloat16 or S2S_INT8 */
+    int64_t inputs, outputs;
+    const void *panels;
+    const float *bias;        /* may be null; padded like the outputs */
+    const float *scales;      /* of integers: what the real weights were multiplied by; padded */
+    float input_scale;        /* of integers: what inputs are multiplied by; 0: 127 / greatest */
+} s2s_matrix;
+
+/* out [rows][outputs] = activation(x W + bias), then plus `other`, or times it (`multiply`).
+ * Strides count floats from row to row. `other` may be null. */
+int s2s_linear(const s2s_matrix *matrix, int isa, int threads, int activation, int64_t rows,
+               const float *x, int64_t x_stride, const float *other, int64_t other_stride,
+               int multiply, float *out, int64_t out_stride);
+
+/* Layer norm of rows [rows][n]; RMS norm where beta is null. */
+int s2s_norm(int isa, int threads, int64_t rows, int64_t n, const float *x, const float *gamma,
+             const float *beta, double eps, float *out);
+
+/* One step of an SSRU: gates [rows][2 n], the rest [rows][n]; out = other + relu(new_cell). */
+int s2s_recur(int isa, int64_t rows, int64_t n, const float *gates, const float *cell,
+              const float *other, float *new_cell, float *out);
+
+/* The `k` <= n likeliest of each row of logits [rows][n], stride floats apart: [rows][k] ids and
+ * log-probabilities. A log-probability is (logit - statistics[0]) - statistics[1]. */
+int s2s_best(int isa, int threads, int64_t rows, int64_t n, const float *logits, int64_t stride,
+             int k, int64_t *ids, float *log_probabilities, float *statistics);
+
 /* What this library holds and what this processor and operating system run. */
 const char *s2s_isa_name(int isa);
 int s2s_isa_compiled(int isa);

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
+import copy
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
+from .aligned import aligned_zeros
 from .dtypes import SUPPORTED, compute_dtype, is_supported, narrow, wide
 
 __all__ = ["KeyValueCache"]
@@ -15,7 +16,6 @@ __all__ = ["KeyValueCache"]
 Array = np.ndarray[Any, Any]
 
 PANEL = 16  # keys that lie together, transposed: the kernel's lanes
-CACHE_LINE = 64
 
 
 class KeyValueCache:
@@ -91,8 +91,8 @@ class KeyValueCache:
         """Empty panels (B, Hk, panels, D, 16) and values (B, Hk, capacity, Dv)."""
         panels = -(-capacity // PANEL)
         return (
-            _aligned_zeros((sequences, self.heads, panels, self.width, PANEL), self.dtype),
-            _aligned_zeros((sequences, self.heads, panels * PANEL, self.value_width), self.dtype),
+            aligned_zeros((sequences, self.heads, panels, self.width, PANEL), self.dtype),
+            aligned_zeros((sequences, self.heads, panels * PANEL, self.value_width), self.dtype),
         )
 
     @property
@@ -157,16 +157,52 @@ class KeyValueCache:
             if self.fixed:
                 raise ValueError(f"the cache has room for {self.capacity} keys; got {needed}")
             self._move(slice(None), max(needed, 2 * self.capacity))
-        # Where each new key goes: (B, T) or, with lengths, the chosen ones of it.
-        step = np.arange(key.shape[2])
-        row, column = np.nonzero(step < new[:, None])
-        at = self._lengths[row] + column
         with np.errstate(over="ignore"):
-            stored = (narrow(wide(array), self.dtype) for array in (key, value))
-            new_keys, new_values = (array[row, :, column] for array in stored)
-        self._keys[row, :, at // PANEL, :, at % PANEL] = new_keys
-        self._values[row, :, at] = new_values
-        self._lengths += new
+            keys, values = (narrow(wide(array), self.dtype) for array in (key, value))
+        starts = self._lengths
+        if sequences and (starts == starts[0]).all():  # one place for all: what lies past a
+            longest = int(new.max())  # length is of no account
+            self._store(int(starts[0]), keys[:, :, :longest], values[:, :, :longest])
+        else:
+            # Where each new key goes: (B, T) or, with lengths, the chosen ones of it.
+            row, column = np.nonzero(np.arange(key.shape[2]) < new[:, None])
+            at = starts[row] + column
+            self._keys[row, :, at // PANEL, :, at % PANEL] = keys[row, :, column]
+            self._values[row, :, at] = values[row, :, column]
+        self._lengths = starts + new
+
+    def _store(self, start: int, keys: Array, values: Array) -> None:
+        """Keys and values of every sequence from `start` on."""
+        stop = start + keys.shape[2]
+        for panel in range(start // PANEL, -(-stop // PANEL)):
+            first = panel * PANEL
+            begin, end = max(start, first), min(stop, first + PANEL)
+            self._keys[:, :, panel, :, begin - first : end - first] = keys[
+                :, :, begin - start : end - start
+            ].swapaxes(2, 3)
+        self._values[:, :, start:stop] = values
+
+    def copy(self) -> KeyValueCache:
+        """Another cache of the same contents; neither changes with the other."""
+        return self.select(np.arange(len(self._lengths)))
+
+    def select(self, sequences: ArrayLike) -> KeyValueCache:
+        """Another cache, whose sequence b is this one's sequence ``sequences[b]``."""
+        other = copy.copy(self)
+        other.reorder(sequences)
+        return other
+
+    def truncate(self, length: int) -> None:
+        """Forget what each sequence has past its first `length` keys.
+
+        Raises
+        ------
+        ValueError
+            `length` is negative.
+        """
+        if length < 0:
+            raise ValueError(f"length must not be negative; got {length}")
+        self._lengths = np.minimum(self._lengths, length)
 
     def reorder(self, sequences: ArrayLike) -> None:
         """Sequence b becomes what sequence ``sequences[b]`` was, as a beam search needs it.
@@ -212,14 +248,6 @@ class KeyValueCache:
         if keys is None:
             return self._keys, self._values, self._lengths
         return self._keys[:, :, : -(-keys // PANEL)], self._values[:, :, :keys], self._lengths
-
-
-def _aligned_zeros(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """Begins with a cache line, so that none of the kernel's loads needs two of them."""
-    size = math.prod(shape) * dtype.itemsize
-    room = np.zeros(size + CACHE_LINE, np.uint8)
-    start = -room.ctypes.data % CACHE_LINE
-    return room[start : start + size].view(dtype).reshape(shape)
 
 
 def unpacked(panels: Array) -> Array:

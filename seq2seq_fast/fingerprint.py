@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from . import reference
 from .attention import attention
+from .layers import SSRU, Linear, Norm, best
+from .weights import WEIGHTS, Matrix
 
 __all__ = ["fingerprint"]
 
@@ -71,13 +74,31 @@ def fingerprint() -> str:
         add(reference.exp(x * dtype.type(40)))
         for array in reference.softmax(x):
             add(array)
-        add(reference.layer_norm(x, x[0], x[1], 1e-6))
-        add(reference.linear(x, draw((600, 20), dtype), draw((20,), dtype)))
-        add(reference.sigmoid(x))
         add(reference.tanh(x))
+    _add_layers(add, draw)
     for array in reference.sincos(draw((100,), np.dtype(np.float64)) ** 2 * 1e4):
         add(array)
     return digest.hexdigest()
+
+
+def _add_layers(add: Callable[[Array], None], draw: _Numbers) -> None:
+    float32 = np.dtype(np.float32)
+    x, rows, bias = draw((5, 300), float32), draw((40, 300), float32), draw((40,), float32)
+    other = draw((5, 40), float32)
+    for weights in WEIGHTS:
+        layer = Linear(Matrix.pack(rows).to(weights), bias)
+        for activation in reference.ACTIVATIONS:
+            add(layer(x, activation, plus=other))
+        add(layer(x[:1], times=other[:1]))
+    add(Norm(x[0], x[1], 1e-6)(x))
+    add(Norm(x[0], None, 1e-6)(x))
+    for array in best(x, 7):
+        add(array)
+    unit = SSRU(Linear(Matrix.pack(draw((80, 40), float32))))
+    y, cell = unit.step(other, other, unit.start(5))
+    y, cell = unit.step(y, other, cell)
+    add(y)
+    add(cell.values)
 
 
 class _Numbers:

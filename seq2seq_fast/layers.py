@@ -1,8 +1,8 @@
 """The layers of encoder-decoder models: weights and an equation each, float32.
 
-Attention runs through the package's own attention(), everything else through the contract's NumPy
-(reference.py). Arrays are (batch, time, features) unless said otherwise. A row's result depends on
-that row (and, for attention, on its sequence) alone.
+Each runs on the calling thread's backend: through the kernel (native.py) or the contract's NumPy
+(reference.py), with the same bits. Arrays are (batch, time, features) or (rows, features). A row's
+result depends on that row (and, for attention, on its sequence) alone.
 """
 
 from __future__ import annotations
@@ -13,72 +13,119 @@ from typing import Any
 
 import numpy as np
 
-from . import reference
+from . import native, reference
 from .attention import attention
+from .cache import KeyValueCache
+from .runtime import current
+from .weights import Matrix
 
 Array = np.ndarray[Any, Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Linear:
-    """y = x W + b."""
+    """activation(x W + b)."""
 
-    weight: Array  # (in, out)
-    bias: Array | None = None  # (out,)
+    matrix: Matrix
+    bias: Array | None = None  # (outputs,)
 
-    def __call__(self, x: Array) -> Array:
-        return reference.linear(x, self.weight, self.bias)
+    @functools.cached_property
+    def _native(self) -> native.Weights:
+        return native.Weights(self.matrix, self.bias)
+
+    def __call__(
+        self,
+        x: Array,
+        activation: str = "none",
+        *,
+        plus: Array | None = None,
+        times: Array | None = None,
+    ) -> Array:
+        """x (..., inputs) -> (..., outputs), at last plus or times an array of that shape."""
+        active = current()
+        if active.backend == "native":
+            return native.linear(self._native, active, x, activation, plus, times)
+        matrix = self.matrix
+        if matrix.scales is None:
+            weight = matrix.rows().T
+            return reference.linear(x, weight, self.bias, activation, plus, times)
+        return reference.integer_linear(
+            x,
+            matrix.integers().T,
+            matrix.scales[: matrix.outputs],
+            matrix.input_scale,
+            self.bias,
+            activation,
+            plus,
+            times,
+        )
+
+    def select(self, ids: Array) -> Linear:
+        """The layer of the given outputs alone."""
+        return Linear(self.matrix.select(ids), None if self.bias is None else self.bias[ids])
 
     @staticmethod
     def side_by_side(*layers: Linear) -> Linear:
         """One layer whose outputs are those of `layers`, in turn: fewer, larger products."""
+        matrix = Matrix.stack(*(layer.matrix for layer in layers))
+        if all(layer.bias is None for layer in layers):
+            return Linear(matrix)
         biases = [
-            np.zeros(layer.weight.shape[1], np.float32) if layer.bias is None else layer.bias
+            np.zeros(layer.matrix.outputs, np.float32) if layer.bias is None else layer.bias
             for layer in layers
         ]
-        return Linear(
-            np.concatenate([layer.weight for layer in layers], axis=1), np.concatenate(biases)
-        )
+        return Linear(matrix, np.concatenate(biases))
 
 
-@dataclass(frozen=True)
-class LayerNorm:
-    """Ba et al., 2016: (x - mean) / sqrt(variance + eps) * gamma + beta."""
+@dataclass(frozen=True, eq=False)
+class Norm:
+    """Layer norm: (x - mean) / sqrt(variance + eps) * gamma + beta (Ba et al., 2016). Without beta,
+    RMS norm: x / sqrt(mean of x^2 + eps) * gamma (Zhang and Sennrich, 2019)."""
 
     gamma: Array  # (features,)
-    beta: Array
+    beta: Array | None
     eps: float
 
     def __call__(self, x: Array) -> Array:
+        active = current()
+        if active.backend == "native":
+            return native.norm(active, x, self.gamma, self.beta, self.eps)
+        if self.beta is None:
+            return reference.rms_norm(x, self.gamma, self.eps)
         return reference.layer_norm(x, self.gamma, self.beta, self.eps)
 
 
-@dataclass(frozen=True)
-class Embedding:
-    """Token vectors times sqrt(features), plus sinusoids of the position."""
+def best(logits: Array, count: int) -> tuple[Array, Array, Array]:
+    """The likeliest of each row: see reference.best."""
+    active = current()
+    if active.backend == "native":
+        return native.best(active, logits, count)
+    return reference.best(logits, count)
 
-    table: Array  # (vocabulary, features)
 
-    def __call__(self, ids: Array, first_position: int = 0) -> Array:
-        """ids (batch, time) -> (batch, time, features)."""
-        width = self.table.shape[1]
-        scaled = self.table[ids] * np.float32(np.sqrt(width))
-        return scaled + self.positions(ids.shape[1], first_position)
+# ---- embeddings ----
 
-    def positions(self, count: int, first: int = 0) -> Array:
-        """The position vectors alone: (count, features)."""
+
+@dataclass(frozen=True, eq=False)
+class Sinusoids:
+    """Position vectors of Vaswani et al., 2017, section 3.5, sines in the first half and cosines in
+    the second: sin(p * 10000^(-i / (width / 2 - 1)))."""
+
+    width: int
+    first: int = 0  # the position of the first token
+
+    def __call__(self, start: int, count: int) -> Array:
+        """The vectors of `count` tokens from the token `start` on: (count, width)."""
+        start += self.first
         known = 64
-        while known < first + count:
+        while known < start + count:
             known *= 2
-        return sinusoids(known, self.table.shape[1])[first : first + count]
+        return sinusoids(known, self.width)[start : start + count]
 
 
 @functools.lru_cache(maxsize=16)
 def sinusoids(count: int, width: int) -> Array:
-    """Vaswani et al., 2017, section 3.5, sines in the first half and cosines in the second.
-
-    sin(p * 10000^(-i / (width / 2 - 1))) for positions p from 0: (count, width).
-    """
+    """Of the positions from 0: (count, width)."""
     half = width // 2
     rate = -reference.log(np.array([1e4])) / (half - 1)
     angles = np.arange(count)[:, None] * reference.exp(np.arange(half) * rate)
@@ -87,66 +134,222 @@ def sinusoids(count: int, width: int) -> Array:
     return table
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class LearnedPositions:
+    """One vector for each position that the model has seen."""
+
+    table: Array  # (positions, width)
+
+    def __call__(self, start: int, count: int) -> Array:
+        """The vectors of `count` tokens from the token `start` on: (count, width)."""
+        if start + count > len(self.table):
+            raise ValueError(
+                f"the model knows {len(self.table)} positions; got a sequence of {start + count}"
+            )
+        return self.table[start : start + count]
+
+
+@dataclass(frozen=True, eq=False)
+class Embedding:
+    """norm(table[id] * scale + position)."""
+
+    matrix: Matrix  # an output for each token
+    scale: float
+    positions: Sinusoids | LearnedPositions | None
+    norm: Norm | None = None
+
+    @property
+    def size(self) -> int:
+        """Tokens in the vocabulary."""
+        return self.matrix.outputs
+
+    @property
+    def width(self) -> int:
+        return self.matrix.inputs
+
+    def __call__(self, ids: Array, start: int = 0) -> Array:
+        """ids (batch, time) -> (batch, time, features); the first is the token `start`."""
+        rows = self.matrix.rows(ids.reshape(-1)).reshape(*ids.shape, self.width)
+        if self.scale != 1:
+            rows = rows * np.float32(self.scale)
+        return self.placed(rows, start)
+
+    def placed(self, rows: Array, start: int) -> Array:
+        """What becomes of scaled token vectors (batch, time, features)."""
+        if self.positions is not None:
+            rows = rows + self.positions(start, rows.shape[1])
+        return rows if self.norm is None else self.norm(rows)
+
+
+# ---- sublayers: x -> plus + f(x) ----
+
+
+@dataclass(frozen=True, eq=False)
 class FeedForward:
-    """relu(x W1 + b1) W2 + b2."""
+    """activation(x W1 + b1) W2 + b2; gated: (activation(x W1 + b1) * (x V + c)) W2 + b2
+    (Shazeer, "GLU Variants Improve Transformer", 2020)."""
 
     up: Linear
     down: Linear
+    activation: str = "relu"
+    gate: Linear | None = None  # V, c
 
-    def __call__(self, x: Array) -> Array:
-        return self.down(np.maximum(self.up(x), np.float32(0)))
+    def __call__(self, x: Array, plus: Array) -> Array:
+        hidden = self.up(x, self.activation)
+        if self.gate is not None:
+            hidden = self.gate(x, times=hidden)
+        return self.down(hidden, plus=plus)
 
 
-@dataclass(frozen=True)
-class MultiHeadAttention:
-    """Vaswani et al., 2017, section 3.2.2, the projections around attention()."""
+@dataclass(frozen=True, eq=False)
+class Heads:
+    """How features divide into heads: Vaswani et al., 2017, section 3.2.2; with fewer key heads,
+    Ainslie et al., "GQA", 2023."""
+
+    count: int
+    keys: int
+    width: int  # of one head
+
+    @property
+    def query_width(self) -> int:
+        return self.count * self.width
+
+    @property
+    def key_width(self) -> int:
+        return self.keys * self.width
+
+    def split(self, x: Array) -> Array:
+        """(batch, time, features) -> (batch, heads, time, width), a view."""
+        batch, time, features = x.shape
+        return x.reshape(batch, time, features // self.width, self.width).transpose(0, 2, 1, 3)
+
+    def keys_values(self, both: Array) -> tuple[Array, Array]:
+        """Keys and values side by side (batch, time, features) -> each (batch, heads, ...)."""
+        return self.split(both[..., : self.key_width]), self.split(both[..., self.key_width :])
+
+
+@dataclass(frozen=True, eq=False)
+class SelfAttention:
+    """Attention of a sequence to itself: over all of it in an encoder, over what came before in
+    a decoder."""
+
+    projection: Linear  # queries, keys and values side by side
+    output: Linear
+    heads: Heads
+
+    def __call__(self, x: Array, plus: Array, lengths: Array | None) -> Array:
+        """x (batch, time, features), of which the first `lengths` (batch,) are there."""
+        width = self.heads.query_width
+        every = self.projection(x)
+        keys, values = self.heads.keys_values(every[..., width:])
+        merged = np.empty((*x.shape[:2], width), np.float32)
+        attention(
+            self.heads.split(every[..., :width]),
+            keys,
+            values,
+            key_lengths=lengths,
+            out=self.heads.split(merged),
+        )
+        return self.output(merged, plus=plus)
+
+    def start(self, rows: int) -> History:
+        """What a decoder's step needs of the steps before: nothing yet."""
+        return History(KeyValueCache(rows, self.heads.keys, self.heads.width, capacity=32), 0)
+
+    def step(self, x: Array, plus: Array, history: History) -> tuple[Array, History]:
+        """One token further: x (rows, features)."""
+        width = self.heads.query_width
+        every = self.projection(x[:, None])
+        history = history.append(*self.heads.keys_values(every[..., width:]))
+        context = attention(self.heads.split(every[..., :width]), history.cache)
+        return self.output(context.reshape(len(x), width), plus=plus), history
+
+
+class History:
+    """Keys and values of a decoder's steps so far. Never changes, as its holder sees it: histories
+    that follow each other share a cache, and one that branches off gets a copy."""
+
+    def __init__(self, cache: KeyValueCache, length: int) -> None:
+        self.cache, self.length = cache, length
+
+    def append(self, keys: Array, values: Array) -> History:
+        """With one step more."""
+        cache = self.cache
+        if cache.lengths[0] > self.length:
+            cache = cache.copy()
+            cache.truncate(self.length)
+        cache.append(keys, values)
+        return History(cache, self.length + 1)
+
+    def select(self, rows: Array) -> History:
+        """Of the given rows."""
+        cache = self.cache.select(rows)
+        cache.truncate(self.length)
+        return History(cache, self.length)
+
+
+@dataclass(frozen=True, eq=False)
+class CrossAttention:
+    """Attention of a decoder to the encoder's memory."""
 
     query: Linear
     key_value: Linear  # keys and values side by side
     output: Linear
-    heads: int
+    heads: Heads
 
-    def _split(self, x: Array) -> Array:
-        """(batch, time, features) -> (batch, heads, time, features / heads), a view."""
-        batch, time, width = x.shape
-        return x.reshape(batch, time, self.heads, width // self.heads).transpose(0, 2, 1, 3)
+    def remember(self, memory: Array, lengths: Array) -> KeyValueCache:
+        """Keys and values of a memory (batch, time, features), its first `lengths` of time."""
+        batch, time, _ = memory.shape
+        cache = KeyValueCache(batch, self.heads.keys, self.heads.width, capacity=time)
+        cache.append(*self.heads.keys_values(self.key_value(memory)), lengths=lengths)
+        return cache
 
-    def keys_values(self, memory: Array) -> tuple[Array, Array]:
-        """Keys and values of a memory, each (batch, heads, time, features / heads)."""
-        both = self.key_value(memory)
-        width = both.shape[-1] // 2
-        return self._split(both[..., :width]), self._split(both[..., width:])
-
-    def __call__(
-        self, x: Array, keys: Array, values: Array, lengths: Array, *, return_weights: bool = False
+    def step(
+        self, x: Array, plus: Array, memory: KeyValueCache, return_weights: bool
     ) -> tuple[Array, Array | None]:
-        """x (batch, time, features) over keys and values as of keys_values(), the first `lengths`
-        (batch,) of them: (batch, time, features) and weights (batch, heads, time, keys)."""
-        merged = np.empty((*x.shape[:2], values.shape[1] * values.shape[3]), x.dtype)
-        result = attention(
-            self._split(self.query(x)),
-            keys,
-            values,
-            key_lengths=lengths,
-            out=self._split(merged),
-            return_weights=return_weights,
-        )
-        return self.output(merged), result[1] if return_weights else None
+        """x (rows, features), the same number of rows to each sequence of the memory: the result
+        and, if asked, the weights (rows, heads, longest)."""
+        sequences, width = len(memory.lengths), self.heads.query_width
+        query = self.heads.split(self.query(x).reshape(sequences, -1, width))
+        merged = np.empty((sequences, query.shape[2], width), np.float32)
+        out = self.heads.split(merged)
+        found = attention(query, memory, out=out, return_weights=return_weights)
+        weights = None
+        if return_weights:
+            weights = found[1].transpose(0, 2, 1, 3).reshape(len(x), self.heads.count, -1)
+        return self.output(merged.reshape(len(x), width), plus=plus), weights
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SSRU:
     """Simpler simple recurrent unit: Kim et al., "From Research to Production and Back", 2019.
 
     f = sigmoid(x Wf + bf);  c' = f c + (1 - f) (x W);  the output is relu(c').
     """
 
-    both: Linear  # W and Wf side by side
+    gates: Linear  # W and Wf side by side
 
-    def __call__(self, x: Array, cell: Array) -> tuple[Array, Array]:
-        """One step: x, cell (batch, features) -> output and the new cell."""
-        candidate, forget = np.split(self.both(x), 2, axis=-1)
-        f = reference.sigmoid(forget)
-        cell = f * cell + (np.float32(1) - f) * candidate
-        return np.maximum(cell, np.float32(0)), cell
+    def start(self, rows: int) -> Cell:
+        """c before the first step."""
+        return Cell(np.zeros((rows, self.gates.matrix.outputs // 2), np.float32))
+
+    def step(self, x: Array, plus: Array, cell: Cell) -> tuple[Array, Cell]:
+        """One token further: x (rows, features)."""
+        active = current()
+        gates = self.gates(x)
+        if active.backend == "native":
+            y, values = native.recur(active, gates, cell.values, plus)
+        else:
+            y, values = reference.recur(gates, cell.values, plus)
+        return y, Cell(values)
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """A recurrent unit's state."""
+
+    values: Array  # (rows, features)
+
+    def select(self, rows: Array) -> Cell:
+        """Of the given rows."""
+        return Cell(self.values[rows])

@@ -2,32 +2,48 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .formats import marian
-from .layers import SSRU, Embedding, FeedForward, LayerNorm, Linear, MultiHeadAttention
-from .transformer import DecoderLayer, EncoderDecoder, EncoderLayer
+from .formats import ctranslate2, marian
+from .layers import (
+    SSRU,
+    CrossAttention,
+    Embedding,
+    FeedForward,
+    Heads,
+    LearnedPositions,
+    Linear,
+    Norm,
+    SelfAttention,
+    Sinusoids,
+)
+from .transformer import Decoder, DecoderLayer, Encoder, EncoderDecoder, EncoderLayer, NormPlace
+from .weights import WEIGHTS, Matrix
 
 Array = np.ndarray[Any, Any]
 
 __all__ = ["load"]
 
-MARIAN_EOS, MARIAN_UNK = 0, 1  # by convention the first two of a Marian vocabulary
-LAYER_NORM_EPS = 1e-6
+MOST_LAYERS = 1000
 
 
-def load(path: str | os.PathLike[str]) -> EncoderDecoder:
+def load(path: str | os.PathLike[str], *, weights: str | None = None) -> EncoderDecoder:
     """Load a published encoder-decoder model.
 
     Parameters
     ----------
     path : path
-        A Marian binary file (``model.*.bin``), or the folder that holds one. Read so far: the
-        Transformer encoder with SSRU decoder of the Firefox and Bergamot "tiny" and "base" models.
+        A file, or the folder that holds one: Marian's ``model*.bin`` and ``model*.npz``
+        (Transformers, with self-attention or SSRU in the decoder), CTranslate2's ``model.bin`` of a
+        Transformer.
+    weights : {"float32", "float16", "int8"}, optional
+        What the matrices are kept as; as they are in the file if left out.
 
     Returns
     -------
@@ -40,8 +56,12 @@ def load(path: str | os.PathLike[str]) -> EncoderDecoder:
     ValueError
         The file is not such a model, is damaged, or misses a tensor; the message names it.
     """
+    if weights is not None and weights not in WEIGHTS:
+        raise ValueError(f"weights must be one of {', '.join(WEIGHTS)}; got {weights!r}")
     file = _model_file(Path(path))
-    return _MarianBuilder(file, marian.read(file)).model()
+    if _is_ctranslate2(file):
+        return _CTranslate2Builder(file, weights).model()
+    return _MarianBuilder(file, weights).model()
 
 
 def _model_file(path: Path) -> Path:
@@ -49,35 +69,101 @@ def _model_file(path: Path) -> Path:
         if not path.exists():
             raise FileNotFoundError(f"{path}: no such model file or folder")
         return path
-    found = sorted(path.glob("model*.bin"))
+    found = sorted([*path.glob("model*.bin"), *path.glob("model*.npz")])
     if len(found) != 1:
         names = ", ".join(file.name for file in found) or "none"
-        raise FileNotFoundError(f"{path}: expected one model*.bin in this folder; found {names}")
+        raise FileNotFoundError(
+            f"{path}: expected one model*.bin or model*.npz in this folder; found {names}"
+        )
     return found[0]
 
 
-class _MarianBuilder:
-    """Puts the named arrays of a Marian file into layers, checking each shape."""
+def _is_ctranslate2(file: Path) -> bool:
+    """Marian's files begin with a version of eight bytes, these with one of four and a name."""
+    with file.open("rb") as opened:
+        start = opened.read(8)
+    return len(start) == 8 and 2 <= start[0] <= ctranslate2.VERSION and start[4:6] != b"\0\0"
 
-    def __init__(self, file: Path, read: marian.MarianModel) -> None:
+
+class _Builder:
+    """What the builders of all formats share: named tensors, their checks, and their errors."""
+
+    def __init__(self, file: Path, weights: str | None) -> None:
         self.file = file
-        self.config = read.config
-        self.tensors = read.tensors
-        self.embeddings = self.tensor("Wemb", None, None)
-        self.width = self.embeddings.shape[1]
-        self.require("transformer-decoder-autoreg", "rnn")
-        self.require("dec-cell", "ssru")
-        self.require("transformer-postprocess", "dan", "an")
-        self.require("transformer-ffn-activation", "relu")
-        self.require("tied-embeddings-all", "true")
-        self.heads = self.integer("transformer-heads")
-        if self.width % (2 * self.heads):
-            raise self.fail(f"width {self.width} does not divide into {self.heads} heads")
+        self.weights = weights
+
+    def fail(self, what: str) -> ValueError:
+        return ValueError(f"{self.file}: {what}")
+
+    def fits(self, name: str, shape: tuple[int, ...], expected: tuple[int | None, ...]) -> None:
+        """Raises unless the shape is the expected one, None for any length but 0."""
+        fine = len(shape) == len(expected) and all(
+            have == want if want else have > 0 for have, want in zip(shape, expected, strict=True)
+        )
+        if not fine:
+            wanted = ", ".join(str(n or "any") for n in expected)
+            raise self.fail(f"tensor {name} has the shape {shape}, expected ({wanted})")
+
+    def kept(self, matrix: Matrix) -> Matrix:
+        return matrix if self.weights is None else matrix.to(self.weights)
+
+    def side_by_side(self, names: str, *layers: Linear) -> Linear:
+        try:
+            return Linear.side_by_side(*layers)
+        except ValueError as error:
+            raise self.fail(f"{names}: {error}") from None
+
+    def divided(self, width: int, heads: int, key_heads: int | None = None) -> Heads:
+        if heads < 1 or width % heads:
+            raise self.fail(f"width {width} does not divide into {heads} heads")
+        return Heads(heads, key_heads or heads, width // heads)
+
+
+# ---- Marian ----
+
+
+class _MarianBuilder(_Builder):
+    EOS, UNK = 0, 1  # by convention the first two of a Marian vocabulary
+    NORM_EPS = 1e-6
+    ACTIVATIONS = {"relu": "relu", "swish": "silu", "gelu": "gelu_sigmoid"}  # noqa: RUF012
+
+    def __init__(self, file: Path, weights: str | None) -> None:
+        super().__init__(file, weights)
+        read = marian.read(file)
+        self.config, self.tensors = read.config, read.tensors
+        self.require("type", "transformer")
+        autoregressive = self.config.get("transformer-decoder-autoreg", "self-attention")
+        self.recurrent_decoder = autoregressive == "rnn"
+        if self.recurrent_decoder:
+            self.require("dec-cell", "ssru")
+        else:
+            self.require("transformer-decoder-autoreg", "self-attention", None)
+        self.require("transformer-train-position-embeddings", "false", None)
+        self.require("transformer-ffn-depth", "2", None)
+        self.require("transformer-tied-layers", "[]", None)
+        self.require("transformer-no-projection", "false", None)
+        self.activation = self.ACTIVATIONS.get(
+            self.require("transformer-ffn-activation", *self.ACTIVATIONS) or ""
+        )
+        self.pre = self.places("transformer-preprocess") == "n"
+        after = self.places("transformer-postprocess")
+        if after != ("a" if self.pre else "an"):
+            raise self.fail(f"norms stand in a way that is not known: {self.pre=}, {after=}")
+        self.top = self.places("transformer-postprocess-top")
+        if "Wemb" in self.tensors:
+            self.source_embeddings = self.target_embeddings = self.embedding_matrix("Wemb")
+        else:
+            self.source_embeddings = self.embedding_matrix("encoder_Wemb")
+            self.target_embeddings = self.embedding_matrix("decoder_Wemb")
+        self.width = self.source_embeddings.inputs
+        if self.target_embeddings.inputs != self.width or self.width % 2 or self.width < 4:
+            raise self.fail(f"embeddings have {self.width} and {self.target_embeddings.inputs} features")
+        self.heads = self.divided(self.width, self.integer("transformer-heads"))
 
     def model(self) -> EncoderDecoder:
         encoder = tuple(
             EncoderLayer(
-                self.attention(f"encoder_l{i}_self"),
+                self.self_attention(f"encoder_l{i}_self"),
                 self.norm(f"encoder_l{i}_self_Wo"),
                 self.feed_forward(f"encoder_l{i}_ffn"),
                 self.norm(f"encoder_l{i}_ffn_ffn"),
@@ -86,80 +172,387 @@ class _MarianBuilder:
         )
         decoder = tuple(
             DecoderLayer(
-                self.recurrent(f"decoder_l{i}_rnn"),
-                self.norm(f"decoder_l{i}_rnn_ffn"),
-                self.attention(f"decoder_l{i}_context"),
+                self.recurrent(f"decoder_l{i}_rnn")
+                if self.recurrent_decoder
+                else self.self_attention(f"decoder_l{i}_self"),
+                self.norm(
+                    f"decoder_l{i}_rnn_ffn" if self.recurrent_decoder else f"decoder_l{i}_self_Wo"
+                ),
+                self.cross_attention(f"decoder_l{i}_context"),
                 self.norm(f"decoder_l{i}_context_Wo"),
                 self.feed_forward(f"decoder_l{i}_ffn"),
                 self.norm(f"decoder_l{i}_ffn_ffn"),
             )
             for i in range(1, 1 + self.integer("dec-depth"))
         )
-        vocabulary = self.embeddings.shape[0]
-        output = Linear(
-            np.ascontiguousarray(self.embeddings.T),
-            self.tensor("decoder_ff_logit_out_b", 1, vocabulary)[0],
-        )
+        scale, positions = math.sqrt(self.width), Sinusoids(self.width)
         return EncoderDecoder(
-            Embedding(self.embeddings), encoder, decoder, output, MARIAN_EOS, MARIAN_UNK
+            Encoder(
+                Embedding(self.source_embeddings, scale, positions), encoder, self.top_norm("encoder")
+            ),
+            Decoder(
+                Embedding(self.target_embeddings, scale, positions),
+                decoder,
+                self.output(),
+                self.top_norm("decoder"),
+            ),
+            bos=None,
+            eos=self.EOS,
+            unk=self.UNK,
         )
 
-    def attention(self, name: str) -> MultiHeadAttention:
-        query, key, value, output = (
-            Linear(
-                self.tensor(f"{name}_W{part}", self.width, self.width),
-                self.tensor(f"{name}_b{part}", 1, self.width)[0],
-            )
-            for part in "qkvo"
+    def output(self) -> Linear:
+        vocabulary = self.target_embeddings.outputs
+        bias = self.vector("decoder_ff_logit_out_b", vocabulary)
+        if "decoder_ff_logit_out_W" in self.tensors:
+            return Linear(self.matrix("decoder_ff_logit_out_W", self.width, vocabulary), bias)
+        self.require("tied-embeddings-all" if "Wemb" in self.tensors else "tied-embeddings", "true")
+        scale = self.input_scale("none") if self.target_embeddings.is_integer else 0.0
+        matrix = self.target_embeddings
+        return Linear(
+            Matrix(matrix.panels, matrix.inputs, matrix.outputs, matrix.scales, scale), bias
         )
-        return MultiHeadAttention(query, Linear.side_by_side(key, value), output, self.heads)
+
+    def self_attention(self, name: str) -> SelfAttention:
+        return SelfAttention(
+            self.side_by_side(name, *(self.linear(name, part) for part in "qkv")),
+            self.linear(name, "o"),
+            self.heads,
+        )
+
+    def cross_attention(self, name: str) -> CrossAttention:
+        return CrossAttention(
+            self.linear(name, "q"),
+            self.side_by_side(name, self.linear(name, "k"), self.linear(name, "v")),
+            self.linear(name, "o"),
+            self.heads,
+        )
 
     def feed_forward(self, name: str) -> FeedForward:
-        up = self.tensor(f"{name}_W1", self.width, None)
-        inner = up.shape[1]
-        down = self.tensor(f"{name}_W2", inner, self.width)
-        return FeedForward(
-            Linear(up, self.tensor(f"{name}_b1", 1, inner)[0]),
-            Linear(down, self.tensor(f"{name}_b2", 1, self.width)[0]),
-        )
+        up = self.linear(name, "1", outputs=None)
+        down = self.linear(name, "2", inputs=up.matrix.outputs)
+        return FeedForward(up, down, self.activation or "relu")
 
     def recurrent(self, name: str) -> SSRU:
-        candidate = Linear(self.tensor(f"{name}_W", self.width, self.width))
+        candidate = Linear(self.matrix(f"{name}_W", self.width, self.width))
         forget = Linear(
-            self.tensor(f"{name}_Wf", self.width, self.width),
-            self.tensor(f"{name}_bf", 1, self.width)[0],
+            self.matrix(f"{name}_Wf", self.width, self.width), self.vector(f"{name}_bf", self.width)
         )
-        return SSRU(Linear.side_by_side(candidate, forget))
+        return SSRU(self.side_by_side(name, candidate, forget))
 
-    def norm(self, name: str) -> LayerNorm:
-        gamma = self.tensor(f"{name}_ln_scale", 1, self.width)[0]
-        beta = self.tensor(f"{name}_ln_bias", 1, self.width)[0]
-        return LayerNorm(gamma, beta, LAYER_NORM_EPS)
+    def linear(
+        self, name: str, part: str, *, inputs: int | None = 0, outputs: int | None = 0
+    ) -> Linear:
+        """W and b of one part; 0 stands for the model's width."""
+        matrix = self.matrix(
+            f"{name}_W{part}",
+            self.width if inputs == 0 else inputs,
+            self.width if outputs == 0 else outputs,
+        )
+        return Linear(matrix, self.vector(f"{name}_b{part}", matrix.outputs))
 
-    def tensor(self, name: str, rows: int | None, columns: int | None) -> Array:
-        """A matrix of the file; None stands for any length but 0."""
+    def norm(self, name: str) -> NormPlace:
+        suffix = "_pre" if self.pre else ""
+        gamma = self.vector(f"{name}_ln_scale{suffix}", self.width)
+        beta = self.vector(f"{name}_ln_bias{suffix}", self.width)
+        return NormPlace(Norm(gamma, beta, self.NORM_EPS), self.pre)
+
+    def top_norm(self, name: str) -> Norm | None:
+        if self.top != "n":
+            return None
+        gamma = self.vector(f"{name}_top_ln_scale", self.width)
+        return Norm(gamma, self.vector(f"{name}_top_ln_bias", self.width), self.NORM_EPS)
+
+    def matrix(self, name: str, inputs: int | None, outputs: int | None) -> Matrix:
+        tensor = self.tensor(name)
+        self.fits(name, marian.shape_of(tensor), (inputs, outputs))
+        if isinstance(tensor, marian.Quantised):
+            scale = self.input_scale(name)
+            return self.kept(Matrix.pack_integers(tensor.rows, tensor.multiplier, scale))
+        return self.kept(Matrix.pack(tensor.T))
+
+    def embedding_matrix(self, name: str) -> Matrix:
+        """Token vectors."""
+        tensor = self.tensor(name)
+        if isinstance(tensor, marian.Quantised):
+            self.fits(name, tensor.rows.shape, (None, None))
+            return self.kept(Matrix.pack_integers(tensor.rows, tensor.multiplier))
+        self.fits(name, tensor.shape, (None, None))
+        return self.kept(Matrix.pack(tensor))
+
+    def input_scale(self, name: str) -> float:
+        """What a published model multiplies the inputs of a matrix by; 0 if it does not say."""
+        name = f"{name}_QuantMultA"
+        if name not in self.tensors:
+            return 0.0
+        tensor = self.tensors[name]
+        if isinstance(tensor, marian.Quantised) or tensor.size != 1:
+            raise self.fail(f"tensor {name} has the shape {marian.shape_of(tensor)}, expected (1, 1)")
+        scale = float(tensor.reshape(()))
+        if not (math.isfinite(scale) and scale > 0):
+            raise self.fail(f"tensor {name} is {scale}, expected a positive number")
+        return scale
+
+    def vector(self, name: str, length: int) -> Array:
+        tensor = self.tensor(name)
+        self.fits(name, marian.shape_of(tensor), (1, length))
+        if isinstance(tensor, marian.Quantised):
+            raise self.fail(f"tensor {name} is quantised, expected float32")
+        return tensor[0]
+
+    def tensor(self, name: str) -> Array | marian.Quantised:
         if name not in self.tensors:
             raise self.fail(f"tensor {name} is missing")
-        array = self.tensors[name]
-        fits = len(array.shape) == 2 and all(
-            have == want if want else have > 0
-            for have, want in zip(array.shape, (rows, columns), strict=True)
-        )
-        if not fits:
-            wanted = ", ".join(str(n or "any") for n in (rows, columns))
-            raise self.fail(f"tensor {name} has the shape {array.shape}, expected ({wanted})")
-        return array
+        return self.tensors[name]
 
-    def require(self, key: str, *known: str) -> None:
+    def require(self, key: str, *known: str | None) -> str | None:
         have = self.config.get(key)
         if have not in known:
-            raise self.fail(f"{marian.CONFIG_NAME} says {key}: {have}; read so far: {known}")
+            expected = tuple(one for one in known if one is not None)
+            raise self.fail(f"{marian.CONFIG_NAME} says {key}: {have}; read so far: {expected}")
+        return have
+
+    def places(self, key: str) -> str:
+        """What happens before or after a sublayer, dropout apart."""
+        return self.config.get(key, "").replace("d", "")
 
     def integer(self, key: str) -> int:
         have = self.config.get(key, "")
-        if not (have.isascii() and have.isdigit() and 1 <= int(have) <= 1000):
-            raise self.fail(f"{marian.CONFIG_NAME} says {key}: {have!r}, expected 1 to 1000")
+        if not (have.isascii() and have.isdigit() and 1 <= int(have) <= MOST_LAYERS):
+            raise self.fail(
+                f"{marian.CONFIG_NAME} says {key}: {have!r}, expected 1 to {MOST_LAYERS}"
+            )
         return int(have)
 
-    def fail(self, what: str) -> ValueError:
-        return ValueError(f"{self.file}: {what}")
+
+# ---- CTranslate2 ----
+
+
+class _CTranslate2Builder(_Builder):
+    ACTIVATIONS = ("relu", "gelu_tanh", "silu", "gelu", "gelu_sigmoid", "tanh", "sigmoid")
+    NORM_EPS = 1e-5
+
+    def __init__(self, file: Path, weights: str | None) -> None:
+        super().__init__(file, weights)
+        read = ctranslate2.read(file)
+        if read.spec != "TransformerSpec":
+            raise self.fail(f"is a {read.spec}; read so far: TransformerSpec")
+        self.tensors = read.tensors
+        self.matrices: dict[int, Matrix] = {}
+        self.config = self.read_config()
+        eps = self.config.get("layer_norm_epsilon")
+        self.eps = self.NORM_EPS if eps is None else eps
+        if not (isinstance(self.eps, float) and 0 <= self.eps < 1):
+            raise self.fail(f"config.json says layer_norm_epsilon: {self.eps!r}")
+
+    def read_config(self) -> dict[str, Any]:
+        path = self.file.with_name("config.json")
+        if not path.exists():
+            return {}
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path}: not JSON: {error}") from None
+        if not isinstance(found, dict):
+            raise ValueError(f"{path}: expected an object, got {type(found).__name__}")
+        return found
+
+    def model(self) -> EncoderDecoder:
+        for side in ("encoder", "decoder"):
+            if f"{side}/layer_0/self_attention/relative_attention_bias" in self.tensors or (
+                f"{side}/layer_0/self_attention/relative_position_keys" in self.tensors
+            ):
+                raise self.fail(f"{side}: relative positions are not read so far")
+        encoder_embedding = self.embedding("encoder", "embeddings_0")
+        decoder_embedding = self.embedding("decoder", "embeddings")
+        encoder = tuple(
+            EncoderLayer(
+                self.self_attention(f"{name}/self_attention", "encoder"),
+                self.norm_place(f"{name}/self_attention", "encoder"),
+                self.feed_forward(f"{name}/ffn", "encoder"),
+                self.norm_place(f"{name}/ffn", "encoder"),
+            )
+            for name in self.layers("encoder")
+        )
+        decoder = tuple(
+            DecoderLayer(
+                self.self_attention(f"{name}/self_attention", "decoder"),
+                self.norm_place(f"{name}/self_attention", "decoder"),
+                self.cross_attention(f"{name}/attention", "decoder"),
+                self.norm_place(f"{name}/attention", "decoder"),
+                self.feed_forward(f"{name}/ffn", "decoder"),
+                self.norm_place(f"{name}/ffn", "decoder"),
+            )
+            for name in self.layers("decoder")
+        )
+        output = self.linear("decoder/projection", decoder_embedding.width, None)
+        bos, eos = self.special_tokens(output.matrix.outputs)
+        return EncoderDecoder(
+            Encoder(encoder_embedding, encoder, self.norm("encoder/layer_norm", optional=True)),
+            Decoder(decoder_embedding, decoder, output, self.norm("decoder/layer_norm", optional=True)),
+            bos=bos,
+            eos=eos,
+            unk=None,
+        )
+
+    def special_tokens(self, size: int) -> tuple[int, int]:
+        """The ids of the decoder's first input and of the end, by the vocabulary beside the model."""
+        tokens = self.vocabulary()
+        if len(tokens) < size:
+            raise self.fail(f"the target vocabulary has {len(tokens)} tokens, expected {size}")
+        found = []
+        for key, usual in (("decoder_start_token", "<s>"), ("eos_token", "</s>")):
+            token = self.config.get(key, usual)
+            if token not in tokens[:size]:
+                raise self.fail(f"config.json says {key}: {token!r}, which is not in the vocabulary")
+            found.append(tokens.index(token))
+        return found[0], found[1]
+
+    def vocabulary(self) -> list[str]:
+        for name in ("target_vocabulary", "shared_vocabulary", "vocabulary"):
+            for path in (self.file.with_name(f"{name}{end}") for end in (".json", ".txt")):
+                if path.exists():
+                    return read_vocabulary(path)
+        raise self.fail("there is no shared_vocabulary or target_vocabulary beside it")
+
+    def layers(self, side: str) -> list[str]:
+        names = {name.split("/")[1] for name in self.tensors if name.startswith(f"{side}/layer_")}
+        count = len(names - {"layer_norm"})
+        if not 1 <= count <= MOST_LAYERS:
+            raise self.fail(f"{side} has {count} layers, expected 1 to {MOST_LAYERS}")
+        return [f"{side}/layer_{i}" for i in range(count)]
+
+    def embedding(self, side: str, name: str) -> Embedding:
+        matrix = self.matrix(f"{side}/{name}", None, None)
+        width = matrix.inputs
+        if self.flag(f"{side}/scale_embeddings", 1):
+            scale = math.sqrt(width)
+        else:
+            scale = 1.0
+        positions: Sinusoids | LearnedPositions
+        encodings = f"{side}/position_encodings/encodings"
+        if encodings in self.tensors:
+            table = self.tensors[encodings]
+            self.fits(encodings, table.shape, (None, width))
+            positions = LearnedPositions(table.astype(np.float32))
+        else:
+            if width % 2 or width < 4:
+                raise self.fail(f"{side}: {width} features have no sinusoids")
+            positions = Sinusoids(width, first=1)
+        return Embedding(
+            matrix, scale, positions, self.norm(f"{side}/layernorm_embedding", optional=True)
+        )
+
+    def heads_of(self, side: str, width: int) -> Heads:
+        heads = self.flag(f"{side}/num_heads", 8)
+        return self.divided(width, heads, self.flag(f"{side}/num_heads_kv", heads) or heads)
+
+    def self_attention(self, name: str, side: str) -> SelfAttention:
+        projection = self.linear(f"{name}/linear_0", None, None)
+        width = projection.matrix.inputs
+        heads = self.heads_of(side, width)
+        self.fits(
+            f"{name}/linear_0/weight",
+            (projection.matrix.outputs, width),
+            (width + 2 * heads.key_width, width),
+        )
+        return SelfAttention(projection, self.linear(f"{name}/linear_1", width, width), heads)
+
+    def cross_attention(self, name: str, side: str) -> CrossAttention:
+        query = self.linear(f"{name}/linear_0", None, None)
+        width = query.matrix.inputs
+        heads = self.heads_of(side, width)
+        key_value = self.linear(f"{name}/linear_1", None, 2 * heads.key_width)
+        return CrossAttention(query, key_value, self.linear(f"{name}/linear_2", width, width), heads)
+
+    def feed_forward(self, name: str, side: str) -> FeedForward:
+        up = self.linear(f"{name}/linear_0", None, None)
+        inner, width = up.matrix.outputs, up.matrix.inputs
+        gate = None
+        if f"{name}/linear_0_noact/weight" in self.tensors:
+            gate = self.linear(f"{name}/linear_0_noact", width, inner)
+        number = self.flag(f"{side}/activation", 0)
+        if not 0 <= number < len(self.ACTIVATIONS):
+            raise self.fail(f"{side}/activation is {number}, known are 0 to {len(self.ACTIVATIONS) - 1}")
+        return FeedForward(
+            up, self.linear(f"{name}/linear_1", inner, width), self.ACTIVATIONS[number], gate
+        )
+
+    def norm_place(self, name: str, side: str) -> NormPlace:
+        norm = self.norm(f"{name}/layer_norm")
+        assert norm is not None
+        return NormPlace(norm, bool(self.flag(f"{side}/pre_norm", 1)))
+
+    def norm(self, name: str, *, optional: bool = False) -> Norm | None:
+        if optional and f"{name}/gamma" not in self.tensors:
+            return None
+        gamma = self.tensor(f"{name}/gamma")
+        self.fits(f"{name}/gamma", gamma.shape, (None,))
+        beta = self.tensors.get(f"{name}/beta")
+        if beta is not None:
+            self.fits(f"{name}/beta", beta.shape, gamma.shape)
+            beta = beta.astype(np.float32)
+        return Norm(gamma.astype(np.float32), beta, self.eps)
+
+    def linear(self, name: str, inputs: int | None, outputs: int | None) -> Linear:
+        matrix = self.matrix(name, inputs, outputs)
+        bias = self.tensors.get(f"{name}/bias")
+        if bias is not None:
+            self.fits(f"{name}/bias", bias.shape, (matrix.outputs,))
+            bias = bias.astype(np.float32)
+        return Linear(matrix, bias)
+
+    def matrix(self, name: str, inputs: int | None, outputs: int | None) -> Matrix:
+        """A weight (outputs, inputs), packed once under all of its names."""
+        rows = self.tensor(f"{name}/weight")
+        self.fits(f"{name}/weight", rows.shape, (outputs, inputs))
+        place = rows.__array_interface__["data"][0]
+        if place not in self.matrices:
+            self.matrices[place] = self.kept(self.packed(name, rows))
+        return self.matrices[place]
+
+    def packed(self, name: str, rows: Array) -> Matrix:
+        if rows.dtype != np.int8:
+            if rows.dtype not in (np.float32, np.float16):
+                raise self.fail(f"tensor {name}/weight is of {rows.dtype}")
+            return Matrix.pack(rows)
+        scales = self.tensor(f"{name}/weight_scale").astype(np.float32)
+        if scales.size == 1:
+            scales = scales.reshape(())
+        else:
+            self.fits(f"{name}/weight_scale", scales.shape, (len(rows),))
+        if not (np.isfinite(scales).all() and (scales > 0).all()):
+            raise self.fail(f"tensor {name}/weight_scale has numbers that are not positive")
+        return Matrix.pack_integers(rows, scales)
+
+    def flag(self, name: str, default: int) -> int:
+        if name not in self.tensors:
+            return default
+        if self.tensors[name].size != 1:
+            raise self.fail(f"tensor {name} has the shape {self.tensors[name].shape}, expected ()")
+        return int(self.tensors[name].reshape(()))
+
+    def tensor(self, name: str) -> Array:
+        if name not in self.tensors:
+            raise self.fail(f"tensor {name} is missing")
+        return self.tensors[name]
+
+
+def read_vocabulary(path: Path) -> list[str]:
+    """The tokens of a CTranslate2 vocabulary, by id: a JSON list, or a line each.
+
+    Raises
+    ------
+    ValueError
+        The file is not one.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        if path.suffix != ".json":
+            return text.splitlines()
+        found = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"{path}: not a vocabulary: {error}") from None
+    if not (isinstance(found, list) and all(isinstance(token, str) for token in found)):
+        raise ValueError(f"{path}: not a vocabulary: expected a list of strings")
+    return found

@@ -14,6 +14,8 @@ import numpy as np
 
 if TYPE_CHECKING:
     from .attention import Plan
+    from .runtime import Active
+    from .weights import Matrix
 
 try:
     from ._native import ffi, lib
@@ -196,3 +198,148 @@ def attention(
     )
     if status != lib.S2S_OK:
         raise MemoryError("attention: no memory for the kernel's scratch buffers")
+
+
+# ---- layers ----
+
+_WEIGHT_TYPES = {**_TYPES, "int8": 4}
+_ACTIVATIONS = (
+    "none", "relu", "gelu", "gelu_tanh", "gelu_sigmoid", "silu", "tanh", "sigmoid",
+)  # fmt: skip  # enum s2s_activation
+_ACTIVATION_NUMBERS = {name: number for number, name in enumerate(_ACTIVATIONS)}
+
+
+class Weights:
+    """A matrix and its bias, as the kernel takes them; holds what the struct points to."""
+
+    def __init__(self, matrix: Matrix, bias: Array | None) -> None:
+        padded = None
+        if bias is not None:
+            padded = np.zeros(-(-matrix.outputs // 16) * 16, np.float32)
+            padded[: matrix.outputs] = bias
+        self.outputs = matrix.outputs
+        self.inputs = matrix.inputs
+        self._held = (matrix, padded)
+        self.struct = ffi.new("s2s_matrix *")
+        self.struct.type = _WEIGHT_TYPES[matrix.type]
+        self.struct.inputs, self.struct.outputs = matrix.inputs, matrix.outputs
+        self.struct.panels = ffi.cast("void *", matrix.panels.ctypes.data)
+        self.struct.bias = ffi.NULL if padded is None else _floats(padded)
+        self.struct.scales = ffi.NULL if matrix.scales is None else _floats(matrix.scales)
+        self.struct.input_scale = matrix.input_scale
+
+
+def _floats(array: Array) -> Any:
+    return ffi.from_buffer("float *", array)
+
+
+def _rows(array: Array) -> Array:
+    """A float32 array whose rows follow each other, copied if need be."""
+    flags = array.flags
+    return array if flags.c_contiguous and flags.aligned else np.ascontiguousarray(array)
+
+
+def _check(status: int, what: str) -> None:
+    if status != lib.S2S_OK:
+        raise MemoryError(f"{what}: no memory for the kernel's scratch buffers")
+
+
+def linear(
+    weights: Weights,
+    active: Active,
+    x: Array,
+    activation: str,
+    plus: Array | None,
+    times: Array | None,
+) -> Array:
+    """See reference.linear and reference.integer_linear."""
+    x = _rows(x)
+    out = np.empty((*x.shape[:-1], weights.outputs), np.float32)
+    other = times if plus is None else plus
+    other = None if other is None else _rows(other)
+    _check(
+        lib.s2s_linear(
+            weights.struct,
+            _ISA_NUMBERS[active.isa],  # type: ignore[index]
+            active.threads,
+            _ACTIVATION_NUMBERS[activation],
+            x.size // weights.inputs,
+            _floats(x),
+            weights.inputs,
+            ffi.NULL if other is None else _floats(other),
+            weights.outputs,
+            times is not None,
+            _floats(out),
+            weights.outputs,
+        ),
+        "linear",
+    )
+    return out
+
+
+def norm(active: Active, x: Array, gamma: Array, beta: Array | None, eps: float) -> Array:
+    """See reference.layer_norm and reference.rms_norm."""
+    x = _rows(x)
+    out = np.empty(x.shape, np.float32)
+    n = len(gamma)
+    _check(
+        lib.s2s_norm(
+            _ISA_NUMBERS[active.isa],  # type: ignore[index]
+            active.threads,
+            x.size // n,
+            n,
+            _floats(x),
+            _floats(gamma),
+            ffi.NULL if beta is None else _floats(beta),
+            eps,
+            _floats(out),
+        ),
+        "norm",
+    )
+    return out
+
+
+def recur(active: Active, gates: Array, cell: Array, plus: Array) -> tuple[Array, Array]:
+    """See reference.recur."""
+    rows, n = cell.shape
+    out, new_cell = np.empty((rows, n), np.float32), np.empty((rows, n), np.float32)
+    cell, plus = _rows(cell), _rows(plus)
+    _check(
+        lib.s2s_recur(
+            _ISA_NUMBERS[active.isa],  # type: ignore[index]
+            rows,
+            n,
+            _floats(gates),
+            _floats(cell),
+            _floats(plus),
+            _floats(new_cell),
+            _floats(out),
+        ),
+        "recur",
+    )
+    return out, new_cell
+
+
+def best(active: Active, logits: Array, count: int) -> tuple[Array, Array, Array]:
+    """See reference.best."""
+    logits = _rows(logits)
+    rows, n = logits.shape
+    ids = np.empty((rows, count), np.int64)
+    log_probabilities = np.empty((rows, count), np.float32)
+    statistics = np.empty((rows, 2), np.float32)
+    _check(
+        lib.s2s_best(
+            _ISA_NUMBERS[active.isa],  # type: ignore[index]
+            active.threads,
+            rows,
+            n,
+            _floats(logits),
+            n,
+            count,
+            ffi.from_buffer("int64_t *", ids),
+            _floats(log_probabilities),
+            _floats(statistics),
+        ),
+        "best",
+    )
+    return ids, log_probabilities, statistics

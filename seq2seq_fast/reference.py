@@ -6,8 +6,8 @@ or float64); what matters is only their order, and this file is where the order 
 
 - ordered_matmul: terms in blocks of 256, each block added left to right, the blocks likewise;
 - row_sum: in each block of 256, sixteen strided lanes, folded in halves;
-- exp, log, tanh, sincos: from + - * / and operations on bits alone;
-- attention, softmax, linear, layer_norm: from these.
+- exp, log, tanh, erf, sincos: from + - * / and operations on bits alone;
+- attention and the layers: from these.
 
 NumPy's own sum, matmul, exp and the like appear nowhere: their order of operations changes with
 version, machine and memory layout. Work is cut into blocks that stay in the cache, which changes
@@ -262,10 +262,40 @@ def sincos(x: Array) -> tuple[Array, Array]:
     )
 
 
+def erf(x: Array) -> Array:
+    """Error function of float32. Worst error: 1.275 ulp over all of them."""
+    a = np.where(x < 0, np.float32(0) - x, x)
+    a = np.where(np.float32(4) < a, np.float32(4), a)  # beyond, erf is 1
+    near, far = np.full_like(x, _ERF_NEAR[0]), np.full_like(x, _ERF_FAR[0])
+    for coefficient in _ERF_NEAR[1:]:
+        near = near * (a * a) + coefficient
+    for coefficient in _ERF_FAR[1:]:
+        far = far * a + coefficient
+    y = np.where(a < np.float32(0.921875), a + a * near, np.float32(1) - exp(far * a))
+    return canonical(np.where(x < 0, np.float32(0) - y, y))
+
+
+def _float32s(*hexadecimal: str) -> tuple[np.float32, ...]:
+    return tuple(np.float32(float.fromhex(number)) for number in hexadecimal)
+
+
+# Of erf(a) / a - 1 in a^2, and of log(1 - erf(a)) / a in a: highest power first.
+_ERF_NEAR = _float32s("-0x1.3a19c2p-11", "0x1.473c38p-8", "-0x1.b68b72p-6", "0x1.ce1a6ep-4",
+                      "-0x1.8126e6p-2", "0x1.06eba6p-3")  # fmt: skip
+_ERF_FAR = _float32s("-0x1.4930d6p-18", "0x1.7afe88p-15", "0x1.b12b6cp-15", "-0x1.80ce78p-9",
+                     "0x1.73a4fp-6", "-0x1.af3128p-4", "-0x1.457014p-1", "-0x1.20e8d4p+0")  # fmt: skip
+
+
 def sigmoid(x: Array) -> Array:
-    """1 / (1 + exp(-x))."""
+    """1 / (1 + exp(-x)), from e = exp(-|x|): e / (1 + e) where x is negative."""
     one = x.dtype.type(1)
-    return one / (one + exp(-x))
+    e = exp(np.where(x < 0, x, x.dtype.type(0) - x))
+    return np.where(x < 0, e, one) / (one + e)
+
+
+def canonical(x: Array) -> Array:
+    """The same, every NaN the positive quiet one without payload."""
+    return np.where(np.isnan(x), x.dtype.type(np.nan), x)
 
 
 # ---- attention ----
@@ -429,30 +459,102 @@ def _attend(
 @under_contract
 def log_sum_exp(statistics: Array) -> Array:
     """The logarithm of the sum of exp(score): (..., 2), greatest score and sum, give (...)."""
-    result = statistics[..., 0] + log(statistics[..., 1])
-    return np.where(np.isnan(result), result.dtype.type(np.nan), result)
+    return canonical(statistics[..., 0] + log(statistics[..., 1]))
 
 
 def _divide(x: Array, total: Array) -> Array:
     """x / total, every NaN the positive quiet one without payload. A sum of 0 says that the row
     sees no key, for the greatest visible score has the weight 1: such a row is zeros."""
-    real = x.dtype.type
-    quotient = x / total
-    quotient = np.where(np.isnan(quotient), real(np.nan), quotient)
-    return np.where(total == 0, real(0), quotient)
+    return np.where(total == 0, x.dtype.type(0), canonical(x / total))
 
 
 # ---- layers ----
 
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "none": lambda x: x,
+    "relu": lambda x: np.where(x < 0, x.dtype.type(0), x),
+    "gelu": lambda x: _half_of_one_plus(x, erf(x * np.float32(math.sqrt(0.5)))),
+    "gelu_tanh": lambda x: _half_of_one_plus(
+        x, tanh(np.float32(math.sqrt(2 / math.pi)) * (x + np.float32(0.044715) * ((x * x) * x)))
+    ),
+    "gelu_sigmoid": lambda x: x * sigmoid(np.float32(1.702) * x),
+    "silu": lambda x: x * sigmoid(x),
+    "tanh": tanh,
+    "sigmoid": sigmoid,
+}
+"""By name; the kinds of GELU are of float32: Hendrycks and Gimpel, 2016."""
+
+
+def _half_of_one_plus(x: Array, y: Array) -> Array:
+    return (x * x.dtype.type(0.5)) * (x.dtype.type(1) + y)
+
 
 @under_contract
-def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
-    """x (..., in), weight (in, out), bias (out,) give (..., out)."""
+def linear(
+    x: Array,
+    weight: Array,
+    bias: Array | None = None,
+    activation: str = "none",
+    plus: Array | None = None,
+    times: Array | None = None,
+) -> Array:
+    """activation(x W + bias), then plus or times an array of the result's shape: x (..., in),
+    weight (in, out), bias (out,) give (..., out)."""
     rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
-    y = ordered_matmul(rows, weight)
+    return _finish(x, ordered_matmul(rows, weight), bias, activation, plus, times)
+
+
+@under_contract
+def integer_linear(
+    x: Array,
+    weight: Array,
+    scales: Array,
+    input_scale: float,
+    bias: Array | None = None,
+    activation: str = "none",
+    plus: Array | None = None,
+    times: Array | None = None,
+) -> Array:
+    """The like with weights of eight-bit integers (in, out), which are what the real ones gave when
+    they were multiplied by `scales` (out,).
+
+    Inputs are multiplied by `input_scale`, or if that is 0 by 127 / the greatest of their row, and
+    rounded to -127 .. 127. The sums of products are exact.
+    """
+    rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+    q, scale = quantise(rows, np.float32(input_scale))
+    # Integers far below 2^53: float64 holds them and their sums exactly, in any order.
+    total = (q.astype(np.float64) @ weight.astype(np.float64)).astype(np.float32)
+    y = total * (np.float32(1) / (scale * scales))
+    return _finish(x, y, bias, activation, plus, times)
+
+
+def quantise(rows: Array, scale: np.float32) -> tuple[Array, Array]:
+    """Rows (n, width) as integers -127 .. 127 (n, width), and what they were multiplied by (n, 1):
+    `scale`, or if that is 0 a row's own. A row that is not finite has the scale NaN."""
+    greatest = np.abs(rows).max(axis=1, keepdims=True, initial=np.float32(2.0**-100))
+    scales = np.full_like(greatest, scale) if scale else np.float32(127) / greatest
+    finite = np.isfinite(rows).all(axis=1, keepdims=True)
+    q = np.rint(np.clip(rows * scales, -127, 127))
+    return np.where(finite, q, np.float32(0)), np.where(finite, scales, np.float32(np.nan))
+
+
+def _finish(
+    x: Array,
+    y: Array,
+    bias: Array | None,
+    activation: str,
+    plus: Array | None,
+    times: Array | None,
+) -> Array:
     if bias is not None:
         y = y + bias
-    return y.reshape(*x.shape[:-1], weight.shape[-1])
+    y = ACTIVATIONS[activation](y).reshape(*x.shape[:-1], y.shape[-1])
+    if plus is not None:
+        y = y + plus
+    if times is not None:
+        y = y * times
+    return canonical(y)
 
 
 @under_contract
@@ -461,13 +563,45 @@ def layer_norm(x: Array, gamma: Array, beta: Array, eps: float) -> Array:
     n = x.dtype.type(x.shape[-1])
     centred = x - row_sum(x) / n
     variance = row_sum(centred * centred) / n
-    return centred / np.sqrt(variance + x.dtype.type(eps)) * gamma + beta
+    return canonical(centred / np.sqrt(variance + x.dtype.type(eps)) * gamma + beta)
+
+
+@under_contract
+def rms_norm(x: Array, gamma: Array, eps: float) -> Array:
+    """Zhang and Sennrich, "Root Mean Square Layer Normalization", 2019: x (..., n), gamma (n,)."""
+    mean = row_sum(x * x) / x.dtype.type(x.shape[-1])
+    return canonical(x / np.sqrt(mean + x.dtype.type(eps)) * gamma)
+
+
+@under_contract
+def recur(gates: Array, cell: Array, plus: Array) -> tuple[Array, Array]:
+    """One step of an SSRU, see layers.SSRU: gates (rows, 2 n), the candidate and the forget gate's
+    argument, cell and plus (rows, n) give plus + relu(new cell), and the new cell."""
+    candidate, forget = np.split(gates, 2, axis=-1)
+    f = sigmoid(forget)
+    cell = f * cell + (np.float32(1) - f) * candidate
+    return canonical(plus + ACTIVATIONS["relu"](cell)), canonical(cell)
 
 
 @under_contract
 def softmax(x: Array) -> tuple[Array, Array]:
     """Probabilities over the last axis and their logarithms: x (..., n) gives twice (..., n)."""
-    shifted = x - np.max(x, axis=-1, keepdims=True)
+    greatest = np.fmax.reduce(x, axis=-1, keepdims=True, initial=-np.inf)
+    shifted = x - np.where(greatest == -np.inf, x.dtype.type(0), greatest)
     e = exp(shifted)
     total = row_sum(e)
-    return e / total, shifted - log(total)
+    return canonical(e / total), canonical(shifted - log(total))
+
+
+@under_contract
+def best(logits: Array, count: int) -> tuple[Array, Array, Array]:
+    """Of each row of logits (rows, n) the `count` greatest, in order, of equal ones the first (NaN
+    counts as -inf): ids and log-probabilities (rows, count), and what is to be subtracted from a
+    logit, and then again, to give its log-probability (rows, 2)."""
+    known = np.where(np.isnan(logits), logits.dtype.type(-np.inf), logits)
+    ids = np.argsort(-known, axis=-1, kind="stable")[:, :count].astype(np.int64)
+    values = np.take_along_axis(known, ids, axis=-1)
+    shift = np.where(values[:, :1] == -np.inf, logits.dtype.type(0), values[:, :1])
+    log_total = log(row_sum(exp(logits - shift)))
+    statistics = np.concatenate([shift, log_total], axis=1)
+    return ids, canonical((values - shift) - log_total), statistics

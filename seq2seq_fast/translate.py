@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 from .generate import Hypothesis
 from .load import load
 from .text import Vocabulary, sentences
+from .transformer import EncoderDecoder
 
 __all__ = ["Translation", "Translator", "find_model"]
 
@@ -24,7 +26,7 @@ MOST_SOURCE_TOKENS = 256  # a longer "sentence" is cut: the models have seen non
 BATCH_SENTENCES = 32
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Translation:
     """A translated text."""
 
@@ -32,9 +34,28 @@ class Translation:
     tokens: list[str]  # of the translation, all sentences in turn
     source_tokens: list[str]  # the end of each sentence included
     score: float  # sum of the tokens' log-probabilities, the ends of the sentences included
-    attention: Array
-    """(tokens, source_tokens): how much each token looked at each source token, the last layer's
-    mean over heads. A sentence attends to itself only, so blocks lie along the diagonal."""
+    parts: list[tuple[list[int], Hypothesis]] = field(repr=False)
+    """Each sentence's source ids, its end included, and what was found."""
+    model: EncoderDecoder = field(repr=False)
+
+    @functools.cached_property
+    def attention(self) -> Array:
+        """How much each token looked at each source token, (tokens, source_tokens) float32: the last
+        layer's mean over heads, computed when it is first asked for."""
+        return self.attention_of()
+
+    def attention_of(self, layer: int = -1, head: int | None = None) -> Array:
+        """The like of one layer of the decoder, and of one of its heads. A sentence attends to
+        itself only, so blocks lie along the diagonal."""
+        attention = np.zeros((len(self.tokens), len(self.source_tokens)), np.float32)
+        row = column = 0
+        for ids, found in self.parts:
+            height, width = len(found.tokens), len(ids)
+            attention[row : row + height, column : column + width] = self.model.align(
+                ids, found.tokens, layer=layer, head=head
+            )
+            row, column = row + height, column + width
+        return attention
 
 
 class Translator:
@@ -74,7 +95,7 @@ class Translator:
             names = ", ".join(file.name for file in found) or "none"
             raise FileNotFoundError(f"{folder}: expected one *.spm vocabulary; found {names}")
         self.vocabulary = Vocabulary(found[0])
-        size = self.model.embedding.table.shape[0]
+        size = self.model.vocabulary_size
         have = (self.vocabulary.size, self.vocabulary.eos, self.vocabulary.unk)
         if have != (size, self.model.eos, self.model.unk):
             raise ValueError(
@@ -135,20 +156,15 @@ class Translator:
         parts = [part for line in lines for part in line]
         source_tokens = [token for ids, _ in parts for token in vocabulary.tokens(ids)]
         tokens = [token for _, found in parts for token in vocabulary.tokens(found.tokens)]
-        attention = np.zeros((len(tokens), len(source_tokens)), np.float32)
-        row = column = 0
-        for _, found in parts:
-            height, width = found.attention.shape
-            attention[row : row + height, column : column + width] = found.attention
-            row, column = row + height, column + width
         return Translation(
             text="\n".join(
                 " ".join(vocabulary.decode(found.tokens) for _, found in line) for line in lines
             ),
             tokens=tokens,
             source_tokens=source_tokens,
-            score=sum((found.score for _, found in parts), 0.0),
-            attention=attention,
+            score=sum((sum(found.token_scores) for _, found in parts), 0.0),
+            parts=parts,
+            model=self.model,
         )
 
 

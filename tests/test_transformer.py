@@ -14,6 +14,7 @@ from tiny_marian import HEADS, WIDTH
 from seq2seq_fast import load, use
 from seq2seq_fast.formats import marian
 from seq2seq_fast.layers import Linear, sinusoids
+from seq2seq_fast.weights import Matrix
 
 EOS = 0
 SOURCES = [[5, 3, 9, EOS], [7, EOS], [2, 2, 11, 19, 4, 8, EOS], [6, EOS]]
@@ -28,14 +29,25 @@ def file(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(file):
-    return load(file)
+    return load(file, weights="float32")
+
+
+def real(tensors):
+    """A file's tensors as float64, matrices as (inputs, outputs)."""
+    found = {}
+    for name, tensor in tensors.items():
+        if isinstance(tensor, marian.Quantised):
+            rows = tensor.rows / np.float64(tensor.multiplier)
+            tensor = rows if "Wemb" in name else rows.T
+        found[name] = tensor.astype(np.float64)
+    return found
 
 
 class Textbook:
     """The same model in float64, one sentence at a time, written from FORMATS' equations alone."""
 
     def __init__(self, tensors):
-        self.t = {name: array.astype(np.float64) for name, array in tensors.items()}
+        self.t = real(tensors)
 
     def embed(self, token, position):
         half = WIDTH // 2
@@ -116,9 +128,25 @@ def test_greedy_takes_the_likeliest_token(file, model):
             logits[model.unk] = -np.inf
             assert token == logits.argmax()
             score += logits[token] - np.log(np.exp(logits - logits.max()).sum()) - logits.max()
-        assert found.score == pytest.approx(score, abs=1e-4)
-        assert found.attention.shape == (len(found.tokens), len(ids))
-        assert np.abs(found.attention.sum(axis=1) - 1).max() < 1e-6
+        assert sum(found.token_scores) == pytest.approx(score, abs=1e-4)
+        assert found.score == pytest.approx(score / len(chosen), abs=1e-4)
+
+
+def test_alignment_equals_the_equations(backend, file, model):
+    textbook = Textbook(marian.read(file).tensors)
+    ids, tokens = SOURCES[2], [4, 17, 3]
+    want = [a for _, a in textbook.decode([None, *tokens], textbook.encode(ids))][:3]
+    got = model.align(ids, tokens)
+    assert got.shape == (3, len(ids))
+    assert np.abs(got - want).max() < 2e-6
+    heads = [model.align(ids, tokens, head=head) for head in range(HEADS)]
+    assert_same_bits((heads[0] + heads[1]) / np.float32(2), got)
+    assert_same_bits(model.align(ids, tokens, layer=1), got)
+    assert not np.array_equal(model.align(ids, tokens, layer=0), got)
+    with pytest.raises(ValueError, match="attention must be a layer from 0 to 1; got 2"):
+        model.align(ids, tokens, layer=2)
+    with pytest.raises(ValueError, match="head must be from 0 to 1; got 2"):
+        model.align(ids, tokens, head=2)
 
 
 def test_neighbours_change_nothing(backend, model):
@@ -127,14 +155,12 @@ def test_neighbours_change_nothing(backend, model):
     for order in ([0, 1, 2, 3], [3, 2, 0, 1], [1, 1, 2]):
         together = model.generate([SOURCES[i] for i in order])
         for i, found in zip(order, together, strict=True):
-            assert found.tokens == alone[i].tokens
-            assert found.score == alone[i].score
-            assert_same_bits(found.attention, alone[i].attention)
+            assert found == alone[i]
 
 
 def test_flush_to_zero_of_the_process_has_no_effect(backend, model, flush_to_zero):
-    output = Linear(model.output.weight * np.float32(1e-39))
-    model = dataclasses.replace(model, output=output)
+    output = Linear(Matrix.pack(model.decoder.output.matrix.rows() * np.float32(1e-39)))
+    model = dataclasses.replace(model, decoder=dataclasses.replace(model.decoder, output=output))
     want = model.step(None, model.start(model.encode(SOURCES)))
     assert np.any((want.logits != 0) & (np.abs(want.logits) < np.finfo(np.float32).tiny))
     with flush_to_zero():
@@ -159,7 +185,7 @@ def test_steps_by_hand_equal_generate_and_may_branch(model):
 
 def test_the_length_is_capped_per_sentence(model):
     for ids, found in zip(SOURCES, model.generate(SOURCES), strict=True):
-        assert len(found.tokens) <= 10 + 2.5 * len(ids)
+        assert len(found.token_scores) <= 10 + 2.5 * len(ids)
     assert all(len(found.tokens) <= 2 for found in model.generate(SOURCES, max_length=2))
 
 
@@ -190,7 +216,7 @@ def test_bad_ids(model, ids, error, message):
 
 def test_bad_steps(model):
     state = model.start(model.encode(SOURCES))
-    with pytest.raises(ValueError, match=r"one token per sequence, \(4,\); got shape \(2,\)"):
+    with pytest.raises(ValueError, match=r"one token per row, \(4,\); got shape \(2,\)"):
         model.step([1, 2], state)
     with pytest.raises(ValueError, match="max_length must be at least 1; got 0"):
         model.generate(SOURCES, max_length=0)

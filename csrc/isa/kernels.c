@@ -8,15 +8,23 @@
 
 #if defined(S2S_ISA_AVX512)
 #define KERNELS s2s_kernels_avx512
+#define LAYER_KERNELS s2s_layer_kernels_avx512
+#define INTEGER_KERNELS s2s_integer_kernels_avx512
 #include "vec_avx512.h"
 #elif defined(S2S_ISA_AVX2)
 #define KERNELS s2s_kernels_avx2
+#define LAYER_KERNELS s2s_layer_kernels_avx2
+#define INTEGER_KERNELS s2s_integer_kernels_avx2
 #include "vec_avx2.h"
 #elif defined(S2S_ISA_NEON)
 #define KERNELS s2s_kernels_neon
+#define LAYER_KERNELS s2s_layer_kernels_neon
+#define INTEGER_KERNELS s2s_integer_kernels_neon
 #include "vec_neon.h"
 #else
 #define KERNELS s2s_kernels_generic
+#define LAYER_KERNELS s2s_layer_kernels_generic
+#define INTEGER_KERNELS s2s_integer_kernels_generic
 #include "vec_generic.h"
 #endif
 
@@ -53,6 +61,24 @@ static inline void ask_for(const void *p, ptrdiff_t bytes)
 #include "lanes.h"
 #include "math.h"
 #include "rows.h"
+
+/* erf(a) = a + a * poly(a^2) below the border, 1 - exp(a * poly(a)) from there to where it is 1. */
+#define ERF_BORDER 0.921875f
+#define ERF_MOST 4.0f
+#define ERF_NEAR                                                                                   \
+    -0x1.3a19c2p-11f, 0x1.473c38p-8f, -0x1.b68b72p-6f, 0x1.ce1a6ep-4f, -0x1.8126e6p-2f,            \
+        0x1.06eba6p-3f
+#define ERF_FAR                                                                                    \
+    -0x1.4930d6p-18f, 0x1.7afe88p-15f, 0x1.b12b6cp-15f, -0x1.80ce78p-9f, 0x1.73a4fp-6f,            \
+        -0x1.af3128p-4f, -0x1.457014p-1f, -0x1.20e8d4p+0f
+#define GELU_ROOT 0x1.6a09e6p-1f     /* sqrt(1/2) */
+#define GELU_CUBE 0.044715f
+#define GELU_TANH 0x1.988454p-1f     /* sqrt(2 / pi) */
+#define GELU_SIGMOID 1.702f
+#define LOG_ROOT 0x1.6a09e6p-1f      /* sqrt(1/2) */
+#define I8_LEAST 0x1p-100f           /* a row of less is quantised as if it held this */
+#define I8_MAGIC 0x1.8p+23f          /* adding it rounds to an integer */
+#include "layers.h"
 
 #define ELEMENT float
 #define S(name) f32_##name
@@ -125,3 +151,9 @@ const s2s_kernels KERNELS[S2S_TYPES] = {
     [S2S_FLOAT16] = TABLE(f16, uint16_t, f32, S2S_FLOAT32, F32_ROWS),
     [S2S_BFLOAT16] = TABLE(bf16, uint16_t, f32, S2S_FLOAT32, F32_ROWS),
 };
+
+const s2s_layer_kernels LAYER_KERNELS = {
+    .finish = finish, .norm = norm, .recur = recur, .best = best};
+const s2s_integer_kernels INTEGER_KERNELS = {
+    .input_size = sizeof(i8_input), .tile_rows = I8_ROWS, .tile_cols = I8_COLS,
+    .quantise = quantise, .tile = integer_tile, .dequantise = dequantise};

@@ -129,3 +129,47 @@ static inline double f64_r_fold_max(__m256d a) { return f64_fold_256_max(a); }
 #define F64_FEW_ROWS 1
 #define F64_MOST_COLS 4
 #define F64_GROUP_VECS 1
+
+/* Products of eight-bit integers, as integers of sixteen bits: pairs of products are added exactly.
+ * A register holds four columns' two pairs. */
+#define I8_TARGET
+#define I8_ROWS 2
+#define I8_COLS 1
+typedef int16_t i8_input;
+typedef struct {
+    __m256i r[4];
+} i8_line, i8_sums;
+
+static inline i8_line i8_load(const uint8_t *p)
+{
+    i8_line a;
+    for (int i = 0; i < 4; i++)
+        a.r[i] = _mm256_cvtepu8_epi16(_mm_loadu_si128((const void *)(p + 16 * i)));
+    return a;
+}
+
+static inline i8_sums i8_zero(void)
+{
+    i8_sums a;
+    for (int i = 0; i < 4; i++)
+        a.r[i] = _mm256_setzero_si256();
+    return a;
+}
+
+static inline i8_sums i8_step(i8_sums acc, i8_line line, const i8_input *x)
+{
+    int64_t quad;
+    memcpy(&quad, x, sizeof quad);
+    const __m256i inputs = _mm256_set1_epi64x(quad);
+    for (int i = 0; i < 4; i++)
+        acc.r[i] = _mm256_add_epi32(acc.r[i], _mm256_madd_epi16(line.r[i], inputs));
+    return acc;
+}
+
+static inline void i8_store(int32_t *p, i8_sums a)
+{
+    for (int i = 0; i < 2; i++)
+        _mm256_storeu_si256(
+            (void *)(p + 8 * i),
+            _mm256_permute4x64_epi64(_mm256_hadd_epi32(a.r[2 * i], a.r[2 * i + 1]), 0xd8));
+}

@@ -150,3 +150,23 @@ FOLD_512(max)
 #define F64_FEW_ROWS 2
 #define F64_MOST_COLS 4
 #define F64_GROUP_VECS 2
+
+/* Products of eight-bit integers: VNNI, of which a processor with AVX-512 may have none, so that
+ * only these functions may be compiled for it. Its first factor is the unsigned one: the weights,
+ * so that the inputs are what is broadcast from memory. */
+#define I8_TARGET __attribute__((target("avx512vnni")))
+#define I8_ROWS 24
+#define I8_COLS 8
+typedef int8_t i8_input;
+typedef __m512i i8_line;
+typedef __m512i i8_sums;
+
+static inline i8_line i8_load(const uint8_t *p) { return _mm512_loadu_si512(p); }
+static inline i8_sums i8_zero(void) { return _mm512_setzero_si512(); }
+static inline void i8_store(int32_t *p, i8_sums a) { _mm512_storeu_si512(p, a); }
+I8_TARGET static inline i8_sums i8_step(i8_sums acc, i8_line line, const i8_input *x)
+{
+    int32_t quad;
+    memcpy(&quad, x, sizeof quad);
+    return _mm512_dpbusd_epi32(acc, line, _mm512_set1_epi32(quad));
+}

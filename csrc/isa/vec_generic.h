@@ -71,3 +71,6 @@ GENERIC_HALF(bf16)
 #define F64_FEW_ROWS 1
 #define F64_MOST_COLS 4
 #define F64_GROUP_VECS 1
+
+/* Products of eight-bit integers, in plain C. */
+#include "integers.h"

@@ -126,3 +126,6 @@ NEON_FOLD(max, vmaxnm)
 #define F64_FEW_ROWS 1
 #define F64_MOST_COLS 4
 #define F64_GROUP_VECS 1
+
+/* Products of eight-bit integers, in plain C. */
+#include "integers.h"

@@ -1,4 +1,4 @@
-"""Marian's binary model files (`model.*.bin`, little-endian), weights dequantised to float32.
+"""Marian's model files: binary (`model.*.bin`, little-endian) and `.npz`, and its shortlists.
 
 Layout, from Marian's `src/common/binary.cpp`::
 
@@ -19,6 +19,9 @@ import math
 import os
 import re
 import struct
+import zipfile
+import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,11 +43,19 @@ _DTYPES: dict[int, np.dtype[Any]] = {
 }
 
 
+class Quantised(NamedTuple):
+    """A matrix of eight-bit weights."""
+
+    rows: Array  # (outputs, inputs) int8
+    multiplier: float  # real weight = integer / multiplier
+
+
 class MarianModel(NamedTuple):
     """What a file holds."""
 
     config: dict[str, str]  # the scalars of the training configuration
-    tensors: dict[str, Array]  # float32, matrices as (in, out)
+    tensors: dict[str, Array | Quantised]
+    """float32, matrices as (inputs, outputs), embeddings as (tokens, features)"""
 
 
 class _Header(NamedTuple):
@@ -55,7 +66,7 @@ class _Header(NamedTuple):
 
 
 def read(path: str | os.PathLike[str]) -> MarianModel:
-    """Reads a Marian binary file.
+    """Reads a Marian model file, binary or `.npz`.
 
     Raises
     ------
@@ -65,7 +76,60 @@ def read(path: str | os.PathLike[str]) -> MarianModel:
     OSError
         The file cannot be read.
     """
-    return _Reader(Path(path)).read()
+    path = Path(path)
+    return _read_npz(path) if path.suffix == ".npz" else _Reader(path).read()
+
+
+def shape_of(tensor: Array | Quantised) -> tuple[int, ...]:
+    """As the file says it: (inputs, outputs) but for embeddings, which are (tokens, features)."""
+    return tensor.shape if isinstance(tensor, np.ndarray) else tensor.rows.shape[::-1]
+
+
+def _read_npz(path: Path) -> MarianModel:
+    def fail(what: str) -> ValueError:
+        return ValueError(f"{path}: {what}")
+
+    config: dict[str, str] = {}
+    tensors: dict[str, Array | Quantised] = {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if len(archive.infolist()) > MOST_TENSORS:
+                raise fail(f"holds {len(archive.infolist())} files, at most {MOST_TENSORS} expected")
+            for info in archive.infolist():
+                name = info.filename.removesuffix(".npy")
+                array = _read_npy(archive, info, lambda what, name=name: fail(f"{name}: {what}"))
+                if name == CONFIG_NAME:
+                    config = _scalars_of_yaml(array.tobytes().rstrip(b"\0").decode("utf-8", "replace"))
+                else:
+                    tensors[name] = array.astype(np.float32)
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, RuntimeError) as error:
+        raise fail(f"not a sound .npz file: {error}") from None
+    return MarianModel(config, tensors)
+
+
+def _read_npy(archive: zipfile.ZipFile, info: zipfile.ZipInfo, fail: Any) -> Array:
+    """One array; its size is known before anything is allocated."""
+    if info.file_size > 1100 * info.compress_size:  # more than deflate can make of it
+        raise fail(f"claims {info.file_size} bytes, stored in {info.compress_size}")
+    with archive.open(info) as file:
+        try:
+            version = np.lib.format.read_magic(file)
+            read_header = {
+                (1, 0): np.lib.format.read_array_header_1_0,
+                (2, 0): np.lib.format.read_array_header_2_0,
+            }[version]
+            shape, fortran, dtype = read_header(file)
+        except (ValueError, KeyError, TypeError) as error:
+            raise fail(f"no array: {error}") from None
+        if dtype.kind not in "fiu" or len(shape) > MOST_AXES:
+            raise fail(f"has the type {dtype} and shape {shape}")
+        left = info.file_size - file.tell()
+        if math.prod(shape) * dtype.itemsize != left:
+            raise fail(f"of shape {shape} and type {dtype} does not take {left} bytes")
+        data = file.read()
+    if len(data) != left:
+        raise fail(f"has {len(data)} bytes, expected {left}")
+    return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
 
 
 class _Reader:
@@ -112,7 +176,7 @@ class _Reader:
         (padding,) = self.integers(1, "the padding's length")
         self.take(padding, "the padding")
         config: dict[str, str] = {}
-        tensors: dict[str, Array] = {}
+        tensors: dict[str, Array | Quantised] = {}
         for name, header, shape in zip(names, headers, shapes, strict=True):
             blob = self.take(header.data_length, f"tensor {name}")
             if name == CONFIG_NAME:
@@ -139,7 +203,9 @@ class _Reader:
             raise self.fail(f"tensor {name} has the shape {shape}")
         return shape
 
-    def tensor(self, name: str, header: _Header, shape: tuple[int, ...], blob: memoryview) -> Array:
+    def tensor(
+        self, name: str, header: _Header, shape: tuple[int, ...], blob: memoryview
+    ) -> Array | Quantised:
         dtype = _DTYPES.get(header.type)
         if dtype is None:
             raise self.fail(f"tensor {name} has the type {header.type:#06x}, which is not known")
@@ -155,13 +221,63 @@ class _Reader:
         (multiplier,) = struct.unpack_from("<f", blob, size)
         if not (math.isfinite(multiplier) and multiplier > 0):
             raise self.fail(f"tensor {name} has the quantisation multiplier {multiplier}")
-        real = values.astype(np.float32) / np.float32(multiplier)
-        if "Wemb" in name or len(shape) != 2:
-            return real.reshape(shape)
-        return np.ascontiguousarray(real.reshape(shape[::-1]).T)
+        if len(shape) != 2:
+            raise self.fail(f"tensor {name} has the shape {shape}, expected a matrix")
+        # Embeddings are stored as they are, the rest transposed.
+        rows = values.reshape(shape if "Wemb" in name else shape[::-1])
+        return Quantised(rows, multiplier)
 
 
 def _scalars_of_yaml(text: str) -> dict[str, str]:
     """The `key: scalar` lines. The configuration is flat; its few lists are of no use here."""
     pairs = re.findall(r"^([\w-]+):[ \t]+(\S.*?)[ \t]*$", text, flags=re.MULTILINE)
     return {key: value.strip("\"'") for key, value in pairs}
+
+
+class Shortlist:
+    """Which target tokens a source token's translation may need (`lex.*.s2t.bin`).
+
+    Layout::
+
+        u64 magic, checksum, first, best, n_offsets, n_list
+        u64 offsets[n_offsets];  u32 list[n_list]
+
+    Raises
+    ------
+    ValueError
+        The file is no shortlist, is cut short or contradicts itself.
+    """
+
+    MAGIC = 0xF11A48D5013417F5
+
+    def __init__(self, path: str | os.PathLike[str], vocabulary_size: int) -> None:
+        def fail(what: str) -> ValueError:
+            return ValueError(f"{path}: {what}")
+
+        size = os.path.getsize(path)
+        with Path(path).open("rb") as file:
+            header = file.read(48)
+            if len(header) < 48 or struct.unpack_from("<Q", header)[0] != self.MAGIC:
+                raise fail("not a shortlist of Marian's")
+            _, _, first, _, offsets, entries = struct.unpack("<6Q", header)
+            if 48 + 8 * offsets + 4 * entries != size:
+                raise fail(f"of {offsets} offsets and {entries} entries does not take {size} bytes")
+            self._offsets = np.frombuffer(file.read(8 * offsets), "<u8")
+            self._list = np.frombuffer(file.read(4 * entries), "<u4")
+        if first > vocabulary_size:
+            raise fail(f"begins with {first} tokens of a vocabulary of {vocabulary_size}")
+        if offsets < 2 or self._offsets[-1] > entries or (np.diff(self._offsets.view("<i8")) < 0).any():
+            raise fail("has offsets that do not rise to the number of entries")
+        if entries and self._list.max() >= vocabulary_size:
+            raise fail(f"holds the token {self._list.max()} of a vocabulary of {vocabulary_size}")
+        self._always = np.arange(first, dtype=np.int64)
+
+    def __call__(self, ids: Sequence[int]) -> Array:
+        """The target tokens that the source tokens `ids` may need, rising."""
+        known = len(self._offsets) - 1
+        lists = [
+            self._list[int(self._offsets[i]) : int(self._offsets[i + 1])]
+            for i in set(ids)
+            if i < known
+        ]
+        return np.unique(np.concatenate([self._always, *lists])).astype(np.int64)

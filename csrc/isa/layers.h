@@ -1,0 +1,377 @@
+/* What the layers of models do beside matrix products, in float (see lanes.h for the vectors;
+ * kernels.h says what each function is for; seq2seq_fast/reference.py what each computes). */
+
+#define STEP (GROUP_VECS * S2S_LANES)
+
+/* ---- activations ---- */
+
+/* 1 / (1 + exp(-x)), from an exponential that cannot overflow. */
+static ALWAYS_INLINE void sigmoid(const int vecs, f32_group *x)
+{
+    const f32_vec zero = f32_set1(0), one = f32_set1(1);
+    f32_group e;
+    EACH_VEC e.v[i] = f32_if_less(x->v[i], zero, x->v[i], f32_sub(zero, x->v[i]));
+    f32_exp_to_one(vecs, &e);
+    EACH_VEC x->v[i] = f32_div(f32_if_less(x->v[i], zero, e.v[i], one), f32_add(one, e.v[i]));
+}
+
+/* A polynomial near zero, else 1 - exp of one. */
+static ALWAYS_INLINE void error_function(const int vecs, f32_group *x)
+{
+    static const float near[] = {ERF_NEAR}, far[] = {ERF_FAR};
+    const f32_vec zero = f32_set1(0), one = f32_set1(1), most = f32_set1(ERF_MOST);
+    f32_group a, p, q;
+    EACH_VEC a.v[i] = f32_if_less(x->v[i], zero, f32_sub(zero, x->v[i]), x->v[i]);
+    EACH_VEC a.v[i] = f32_if_less(most, a.v[i], most, a.v[i]);
+    EACH_VEC p.v[i] = f32_set1(near[0]);
+    EACH_VEC q.v[i] = f32_set1(far[0]);
+    UNROLL for (int c = 1; c < (int)(sizeof near / sizeof *near); c++)
+        EACH_VEC p.v[i] = f32_add(f32_mul(p.v[i], f32_mul(a.v[i], a.v[i])), f32_set1(near[c]));
+    UNROLL for (int c = 1; c < (int)(sizeof far / sizeof *far); c++)
+        EACH_VEC q.v[i] = f32_add(f32_mul(q.v[i], a.v[i]), f32_set1(far[c]));
+    EACH_VEC p.v[i] = f32_add(a.v[i], f32_mul(a.v[i], p.v[i]));
+    EACH_VEC q.v[i] = f32_mul(q.v[i], a.v[i]);
+    f32_exp_to_one(vecs, &q);
+    EACH_VEC q.v[i] = f32_sub(one, q.v[i]);
+    EACH_VEC p.v[i] = f32_if_less(a.v[i], f32_set1(ERF_BORDER), p.v[i], q.v[i]);
+    EACH_VEC x->v[i] = f32_if_less(x->v[i], zero, f32_sub(zero, p.v[i]), p.v[i]);
+}
+
+/* x * (1 + y) / 2. */
+static ALWAYS_INLINE void half_of_one_plus(const int vecs, f32_group *x, const f32_group *y)
+{
+    EACH_VEC x->v[i] = f32_mul(f32_mul(x->v[i], f32_set1(0.5f)),
+                               f32_add(f32_set1(1), y->v[i]));
+}
+
+static ALWAYS_INLINE void activate(const int vecs, int activation, f32_group *x)
+{
+    const f32_vec zero = f32_set1(0);
+    f32_group y = *x;
+    switch (activation) {
+    case S2S_RELU: EACH_VEC x->v[i] = f32_if_less(x->v[i], zero, zero, x->v[i]); break;
+    case S2S_GELU:
+        EACH_VEC y.v[i] = f32_mul(x->v[i], f32_set1(GELU_ROOT));
+        error_function(vecs, &y);
+        half_of_one_plus(vecs, x, &y);
+        break;
+    case S2S_GELU_TANH:
+        EACH_VEC y.v[i] = f32_mul(f32_mul(x->v[i], x->v[i]), x->v[i]);
+        EACH_VEC y.v[i] = f32_add(x->v[i], f32_mul(f32_set1(GELU_CUBE), y.v[i]));
+        EACH_VEC y.v[i] = f32_mul(f32_set1(GELU_TANH), y.v[i]);
+        f32_tanh(vecs, &y);
+        half_of_one_plus(vecs, x, &y);
+        break;
+    case S2S_GELU_SIGMOID:
+        EACH_VEC y.v[i] = f32_mul(f32_set1(GELU_SIGMOID), x->v[i]);
+        sigmoid(vecs, &y);
+        EACH_VEC x->v[i] = f32_mul(x->v[i], y.v[i]);
+        break;
+    case S2S_SILU:
+        sigmoid(vecs, &y);
+        EACH_VEC x->v[i] = f32_mul(x->v[i], y.v[i]);
+        break;
+    case S2S_TANH: f32_tanh(vecs, x); break;
+    case S2S_SIGMOID: sigmoid(vecs, x); break;
+    default: break;
+    }
+}
+
+/* ---- rows whose length need not be a multiple of sixteen ---- */
+
+static inline f32_vec load_part(const float *p, int64_t n, float rest)
+{
+    float lanes[S2S_LANES];
+    for (int i = 0; i < S2S_LANES; i++)
+        lanes[i] = i < n ? p[i] : rest;
+    return f32_load(lanes);
+}
+
+/* The vector at p, of which the row has n > 0 numbers left. */
+static ALWAYS_INLINE f32_vec load_row(const float *p, int64_t n, float rest)
+{
+    return n >= S2S_LANES ? f32_load(p) : load_part(p, n, rest);
+}
+
+/* What leaves the kernel: NaN becomes the canonical one. */
+static ALWAYS_INLINE void store_row(float *p, int64_t n, f32_vec x)
+{
+    x = f32_if_equal(x, x, x, f32_set1(NAN));
+    if (n >= S2S_LANES) {
+        f32_store(p, x);
+        return;
+    }
+    float lanes[S2S_LANES];
+    f32_store(lanes, x);
+    memcpy(p, lanes, (size_t)n * sizeof *p);
+}
+
+/* ---- the end of a linear layer ---- */
+
+static ALWAYS_INLINE void finish_step(const int vecs, const float *c, int64_t left,
+                                      const float *bias, int activation, const float *other,
+                                      int multiply, float *out)
+{
+    f32_group y;
+    EACH_VEC y.v[i] = f32_load(c + i * S2S_LANES);
+    if (bias)
+        EACH_VEC y.v[i] = f32_add(y.v[i], f32_load(bias + i * S2S_LANES));
+    activate(vecs, activation, &y);
+    EACH_VEC {
+        const int64_t n = left - i * S2S_LANES;
+        if (other) {
+            const f32_vec o = load_row(other + i * S2S_LANES, n, 0);
+            y.v[i] = multiply ? f32_mul(y.v[i], o) : f32_add(y.v[i], o);
+        }
+        store_row(out + i * S2S_LANES, n, y.v[i]);
+    }
+}
+
+static void finish(int rows, int64_t cols, const float *c, const float *bias, int activation,
+                   const float *other, ptrdiff_t other_stride, int multiply, float *out,
+                   ptrdiff_t out_stride)
+{
+    for (int r = 0; r < rows; r++) {
+        int64_t j = 0;
+#define FINISH(VECS)                                                                               \
+    finish_step(VECS, c + j, cols - j, bias ? bias + j : NULL, activation,                         \
+                other ? other + j : NULL, multiply, out + j)
+        for (; j + STEP <= cols; j += STEP)
+            FINISH(GROUP_VECS);
+        for (; j < cols; j += S2S_LANES)
+            FINISH(1);
+#undef FINISH
+        c += S2S_LDA;
+        other = other ? other + other_stride : NULL;
+        out += out_stride;
+    }
+}
+
+/* ---- norms ---- */
+
+/* The row sum of (x - shift) or of its square, where `square`. */
+static ALWAYS_INLINE float row_sum(const int square, const float *x, int64_t n, float shift)
+{
+    float total = 0;
+    for (int64_t block = 0; block < n; block += S2S_BLOCK) {
+        const int64_t end = n < block + S2S_BLOCK ? n : block + S2S_BLOCK;
+        f32_vec lanes = f32_set1(0);
+        for (int64_t j = block; j < end; j += S2S_LANES) {
+            const f32_vec y = f32_sub(load_row(x + j, end - j, shift), f32_set1(shift));
+            lanes = f32_add(lanes, square ? f32_mul(y, y) : y);
+        }
+        total = total + f32_fold_add(lanes);
+    }
+    return total;
+}
+
+static void norm(int64_t n, const float *x, const float *gamma, const float *beta, double eps,
+                 float *out)
+{
+    const float count = (float)n;
+    const float mean = beta ? row_sum(0, x, n, 0) / count : 0;
+    const f32_vec root = f32_set1(sqrtf(row_sum(1, x, n, mean) / count + (float)eps));
+    for (int64_t j = 0; j < n; j += S2S_LANES) {
+        f32_vec y = f32_div(f32_sub(load_row(x + j, n - j, 0), f32_set1(mean)), root);
+        y = f32_mul(y, load_row(gamma + j, n - j, 0));
+        if (beta)
+            y = f32_add(y, load_row(beta + j, n - j, 0));
+        store_row(out + j, n - j, y);
+    }
+}
+
+/* ---- recurrence ---- */
+
+static void recur(int64_t n, const float *gates, const float *cell, const float *other,
+                  float *new_cell, float *out)
+{
+    for (int64_t j = 0; j < n; j += S2S_LANES) {
+        const int64_t left = n - j;
+        const f32_vec zero = f32_set1(0);
+        f32_group f;
+        f.v[0] = load_row(gates + n + j, left, 0);
+        sigmoid(1, &f);
+        const f32_vec kept = f32_mul(f.v[0], load_row(cell + j, left, 0));
+        const f32_vec fresh = f32_mul(f32_sub(f32_set1(1), f.v[0]), load_row(gates + j, left, 0));
+        const f32_vec c = f32_add(kept, fresh);
+        store_row(new_cell + j, left, c);
+        store_row(out + j, left,
+                  f32_add(load_row(other + j, left, 0), f32_if_less(c, zero, zero, c)));
+    }
+}
+
+/* ---- the likeliest tokens ---- */
+
+static float logarithm(float x)
+{
+    /* x = 2^k (1 + f); the steps and constants are reference.py's, for positive normal numbers. */
+    const uint32_t root = float_to_bits(LOG_ROOT);
+    const int32_t exponent = (int32_t)(float_to_bits(x) - root) >> 23;
+    const float f = bits_to_float(float_to_bits(x) - ((uint32_t)exponent << 23)) - 1;
+    const float k = (float)exponent, s = f / (2 + f), z = s * s;
+    float series = 0;
+    for (int i = 5; i > 0; i--)
+        series = (series + (float)(2.0 / (2 * i + 1))) * z;
+    const float half = (0.5f * f) * f;
+    const float low = s * (half + series) + k * EXP_LN2_LOW;
+    const float result = k * EXP_LN2_HIGH - ((half - low) - f);
+    return x > 0 && x < INFINITY ? result : x == 0 ? -INFINITY : NAN;
+}
+
+static void best(int64_t n, const float *x, int k, int64_t *ids, float *log_probabilities,
+                 float *statistics)
+{
+    /* 1. The k greatest, in order; of equal ones the first. NaN counts as -inf. */
+    int found = 0;
+    float least = -INFINITY;
+    for (int64_t j = 0; j < n; j += STEP) {
+        const int64_t end = n < j + STEP ? n : j + STEP;
+        if (found == k && end - j == STEP) {
+            f32_vec most = f32_max(f32_load(x + j), f32_set1(-INFINITY));
+            for (int i = 1; i < GROUP_VECS; i++)
+                most = f32_max(f32_load(x + j + i * S2S_LANES), most);
+            if (!(f32_fold_max(most) > least))
+                continue;
+        }
+        for (int64_t i = j; i < end; i++) {
+            const float value = x[i] == x[i] ? x[i] : -INFINITY;
+            if (found == k && !(value > least))
+                continue;
+            int at = found < k ? found++ : k - 1;
+            for (; at > 0 && log_probabilities[at - 1] < value; at--) {
+                log_probabilities[at] = log_probabilities[at - 1];
+                ids[at] = ids[at - 1];
+            }
+            log_probabilities[at] = value;
+            ids[at] = i;
+            least = log_probabilities[found - 1];
+        }
+    }
+    /* 2. Softmax over all. */
+    const float shift = log_probabilities[0] == -INFINITY ? 0 : log_probabilities[0];
+    float total = 0;
+    for (int64_t block = 0; block < n; block += S2S_BLOCK) {
+        const int64_t end = n < block + S2S_BLOCK ? n : block + S2S_BLOCK;
+        f32_vec lanes = f32_set1(0);
+        f32_group e;
+        int64_t j = block;
+#define EXPONENTIALS(VECS)                                                                         \
+    for (int i = 0; i < (VECS); i++)                                                               \
+        e.v[i] = f32_sub(load_row(x + j + i * S2S_LANES, end - j - i * S2S_LANES, -INFINITY),      \
+                         f32_set1(shift));                                                         \
+    f32_exp_to_one(VECS, &e);                                                                      \
+    for (int i = 0; i < (VECS); i++)                                                               \
+        lanes = f32_add(lanes, e.v[i]);
+        for (; j + STEP <= end; j += STEP) {
+            EXPONENTIALS(GROUP_VECS)
+        }
+        for (; j < end; j += S2S_LANES) {
+            EXPONENTIALS(1)
+        }
+#undef EXPONENTIALS
+        total = total + f32_fold_add(lanes);
+    }
+    statistics[0] = shift;
+    statistics[1] = logarithm(total);
+    for (int i = 0; i < k; i++) {
+        const float y = (log_probabilities[i] - shift) - statistics[1];
+        log_probabilities[i] = y == y ? y : NAN;
+    }
+}
+
+/* ---- eight-bit integers ---- */
+
+static float quantise(int64_t n, const float *x, float scale, void *to_, int32_t *sum)
+{
+    i8_input *const to = to_;
+    float greatest = 0;
+    int finite = 1;
+    for (int64_t i = 0; i < n; i++) {
+        const float magnitude = x[i] < 0 ? 0 - x[i] : x[i];
+        greatest = magnitude > greatest ? magnitude : greatest;
+        finite &= magnitude < INFINITY;
+    }
+    if (scale == 0)
+        scale = 127 / (greatest > I8_LEAST ? greatest : I8_LEAST);
+    int32_t total = 0;
+    for (int64_t i = 0; i < n && finite; i++) {
+        float y = x[i] * scale;
+        y = y < -127 ? -127 : y;
+        y = y > 127 ? 127 : y;
+        const int32_t q = (int32_t)((y + I8_MAGIC) - I8_MAGIC);
+        to[i] = (i8_input)q;
+        total += q;
+    }
+    for (int64_t i = finite ? n : 0; i < (n + 3) / 4 * 4; i++)
+        to[i] = 0;
+    *sum = total;
+    return finite ? scale : NAN;
+}
+
+I8_TARGET static ALWAYS_INLINE void integer_tile_of(const int rows, const int cols,
+                                                    const i8_input *a, ptrdiff_t a_stride,
+                                                    const uint8_t *b, ptrdiff_t b_panel,
+                                                    ptrdiff_t ahead, int64_t quads, int32_t *c)
+{
+    i8_sums acc[I8_ROWS > I8_COLS ? I8_ROWS : I8_COLS];
+    UNROLL for (int i = 0; i < rows * cols; i++)
+        acc[i] = i8_zero();
+    for (int64_t k = 0; k < quads; k++)
+        UNROLL for (int g = 0; g < cols; g++) {
+            const uint8_t *at = b + g * b_panel + k * 4 * S2S_LANES;
+            const i8_line line = i8_load(at);
+            ask_for(at, ahead);
+            UNROLL for (int r = 0; r < rows; r++)
+                acc[r * cols + g] = i8_step(acc[r * cols + g], line, a + r * a_stride + 4 * k);
+        }
+    UNROLL for (int r = 0; r < rows; r++)
+        UNROLL for (int g = 0; g < cols; g++)
+            i8_store(c + r * S2S_LDA + g * S2S_LANES, acc[r * cols + g]);
+}
+
+I8_TARGET static void integer_tile(int rows, int cols, const void *a_, ptrdiff_t a_stride,
+                                   const uint8_t *b, ptrdiff_t b_panel, ptrdiff_t ahead,
+                                   int64_t quads, int32_t *c)
+{
+    const i8_input *a = a_;
+#define TILE(R, C)                                                                                 \
+    integer_tile_of(R, C, a, a_stride, b + g * b_panel, b_panel, ahead, quads, c + g * S2S_LANES)
+#define ROWS_AT_ONCE(R)                                                                            \
+    if (rows >= (R) && (R) <= I8_ROWS) {                                                           \
+        done = (R);                                                                                \
+        for (; g < cols; g++)                                                                      \
+            TILE((R) <= I8_ROWS ? (R) : 1, 1);                                                     \
+    }
+    for (int done; rows > 0; rows -= done, a += done * a_stride, c += done * S2S_LDA) {
+        int g = 0;
+        for (; rows == 1 && g + I8_COLS <= cols; g += I8_COLS)
+            TILE(1, I8_COLS);
+        ROWS_AT_ONCE(24)
+        else ROWS_AT_ONCE(16)
+        else ROWS_AT_ONCE(12)
+        else ROWS_AT_ONCE(8)
+        else ROWS_AT_ONCE(6)
+        else ROWS_AT_ONCE(4)
+        else ROWS_AT_ONCE(3)
+        else ROWS_AT_ONCE(2)
+        else ROWS_AT_ONCE(1)
+    }
+#undef TILE
+#undef ROWS_AT_ONCE
+}
+
+static void dequantise(int rows, int cols, const int32_t *c, const float *scales,
+                       const int32_t *sums, const float *weight_scales, float *out)
+{
+    float factor[S2S_BLOCK];
+    for (int r = 0; r < rows; r++, c += S2S_LDA, out += S2S_LDA) {
+        /* Rows of one scale (a published model's own) share their factors. */
+        if (r == 0 || memcmp(scales + r, scales + r - 1, sizeof *scales) != 0)
+            for (int j = 0; j < cols; j++)
+                factor[j] = 1 / (scales[r] * weight_scales[j]);
+        const int32_t offset = 128 * sums[r]; /* weights are stored plus 128 */
+        for (int j = 0; j < cols; j++)
+            out[j] = (float)(c[j] - offset) * factor[j];
+    }
+}
+#undef STEP

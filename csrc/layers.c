@@ -1,0 +1,248 @@
+/* The frames of the layers: how a linear layer is cut into units and tiles, and who computes which
+ * rows of the others. No intrinsics and no arithmetic here, but for addresses (see attention.c).
+ *
+ * A unit of a linear layer is some rows times some panels of the weights. Its scratch memory:
+ *
+ *   inputs   [blocks of inputs][rows][S2S_LDA]   the rows, cut into blocks of 256 inputs
+ *            or [rows][inputs]                   quantised, where the weights are integers
+ *   sums     [rows][S2S_LDA]                     up to 256 outputs
+ *   integers [rows][S2S_LDA]                     the same, of integers
+ */
+#include "kernels.h"
+#include "pool.h"
+
+enum {
+    MOST_ROWS = 96,         /* of a unit: enough to read the weights seldom */
+    CACHED_INPUTS = 600000, /* bytes of inputs to aim for */
+    SMALL_WORK = 131072,    /* multiply-adds that are done before another thread wakes up */
+    BLOCK_PANELS = S2S_BLOCK / S2S_LANES,
+    PANELS_AHEAD = 8,       /* how early weights are asked for from memory */
+    SOME_ROWS = 16,         /* of the other layers, to a unit */
+};
+
+static int64_t min64(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+static int64_t max64(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
+static int64_t parts(int64_t n, int64_t size)
+{
+    return (n + size - 1) / size;
+}
+
+/* ---- linear ---- */
+
+typedef struct {
+    const s2s_matrix *m;
+    const s2s_kernels *kernels;          /* of the weights, unless they are integers */
+    const s2s_layer_kernels *layer;
+    const s2s_integer_kernels *integer;  /* NULL unless they are */
+    int activation, multiply;
+    int64_t rows;
+    const float *x, *other;
+    float *out;
+    int64_t x_stride, other_stride, out_stride;
+    int64_t unit_rows, row_units, unit_panels;
+    size_t sums_at, integers_at, size;   /* scratch, bytes */
+} linear_job;
+
+/* sums (rows, 16 * cols) of the panels from `panel` on. */
+static void products(const linear_job *jb, int rows, int64_t panel, int cols, const char *inputs,
+                     float *sums)
+{
+    const s2s_matrix *const m = jb->m;
+    const ptrdiff_t size = (ptrdiff_t)jb->kernels->element_size;
+    const ptrdiff_t stride = (ptrdiff_t)m->inputs * S2S_LANES;
+    const char *const panels = (const char *)m->panels + panel * stride * size;
+    for (int64_t k = 0; k == 0 || k < m->inputs; k += S2S_BLOCK)
+        jb->kernels->tile(rows, cols,
+                          inputs + k / S2S_BLOCK * rows * S2S_LDA * (ptrdiff_t)sizeof(float),
+                          panels + k * S2S_LANES * size, S2S_LANES, stride, PANELS_AHEAD * stride,
+                          (int)min64(S2S_BLOCK, m->inputs - k), sums, S2S_LDA, k > 0, 1);
+}
+
+static void integer_products(const linear_job *jb, int rows, int64_t panel, int cols,
+                             const char *inputs, const float *scales, const int32_t *input_sums,
+                             int32_t *integers, float *sums)
+{
+    const s2s_matrix *const m = jb->m;
+    const int64_t quads = parts(m->inputs, 4);
+    const ptrdiff_t stride = (ptrdiff_t)quads * 4 * S2S_LANES;
+    jb->integer->tile(rows, cols, inputs, (ptrdiff_t)quads * 4,
+                      (const uint8_t *)m->panels + panel * stride, stride, PANELS_AHEAD * stride,
+                      quads, integers);
+    jb->integer->dequantise(rows, cols * S2S_LANES, integers, scales, input_sums,
+                            m->scales + panel * S2S_LANES, sums);
+}
+
+static void multiply(void *job, int64_t unit, void *scratch)
+{
+    const linear_job *const jb = job;
+    const s2s_matrix *const m = jb->m;
+    char *const inputs = scratch;
+    float *const sums = (float *)((char *)scratch + jb->sums_at);
+    int32_t *const integers = (int32_t *)((char *)scratch + jb->integers_at);
+    float scales[MOST_ROWS];
+    int32_t input_sums[MOST_ROWS];
+
+    /* 1. Which rows and panels. Rows change faster: what they share is in the cache. */
+    const int64_t first = unit % jb->row_units * jb->unit_rows;
+    const int rows = (int)min64(jb->unit_rows, jb->rows - first);
+    const int64_t begin = unit / jb->row_units * jb->unit_panels;
+    const int64_t end = min64(begin + jb->unit_panels, parts(m->outputs, S2S_LANES));
+
+    /* 2. The rows, in blocks or as integers. */
+    for (int r = 0; r < rows; r++) {
+        const float *const from = jb->x + (first + r) * jb->x_stride;
+        if (jb->integer)
+            scales[r] = jb->integer->quantise(
+                m->inputs, from, m->input_scale,
+                inputs + r * parts(m->inputs, 4) * 4 * (ptrdiff_t)jb->integer->input_size,
+                input_sums + r);
+        for (int64_t k = 0; !jb->integer && k < m->inputs; k += S2S_BLOCK)
+            __builtin_memcpy((float *)inputs + (k / S2S_BLOCK * rows + r) * S2S_LDA, from + k,
+                             (size_t)min64(S2S_BLOCK, m->inputs - k) * sizeof(float));
+    }
+
+    /* 3. Up to 256 outputs at a time. */
+    for (int64_t panel = begin; panel < end; panel += BLOCK_PANELS) {
+        const int cols = (int)min64(BLOCK_PANELS, end - panel);
+        const int64_t output = panel * S2S_LANES;
+        if (jb->integer)
+            integer_products(jb, rows, panel, cols, inputs, scales, input_sums, integers, sums);
+        else
+            products(jb, rows, panel, cols, inputs, sums);
+        jb->layer->finish(rows, min64(S2S_BLOCK, min64(cols * S2S_LANES, m->outputs - output)),
+                          sums, m->bias ? m->bias + output : NULL, jb->activation,
+                          jb->other ? jb->other + first * jb->other_stride + output : NULL,
+                          jb->other_stride, jb->multiply,
+                          jb->out + first * jb->out_stride + output, jb->out_stride);
+    }
+}
+
+int s2s_linear(const s2s_matrix *matrix, int isa, int threads, int activation, int64_t rows,
+               const float *x, int64_t x_stride, const float *other, int64_t other_stride,
+               int multiply_, float *out, int64_t out_stride)
+{
+    const s2s_matrix *const m = matrix;
+    if (rows == 0 || m->outputs == 0)
+        return S2S_OK;
+    const int is_integer = m->type == S2S_INT8;
+    linear_job jb = {.m = m,
+                     .kernels = s2s_kernels_of(isa, is_integer ? S2S_FLOAT32 : m->type),
+                     .layer = s2s_layer_kernels_of(isa),
+                     .integer = is_integer ? s2s_integer_kernels_of(isa) : NULL,
+                     .activation = activation,
+                     .multiply = multiply_,
+                     .rows = rows,
+                     .x = x,
+                     .x_stride = x_stride,
+                     .other = other,
+                     .other_stride = other_stride,
+                     .out = out,
+                     .out_stride = out_stride};
+    const int64_t row_size =
+        is_integer ? parts(m->inputs, 4) * 4 * (int64_t)jb.integer->input_size
+                   : max64(1, parts(m->inputs, S2S_BLOCK)) * S2S_LDA * (int64_t)sizeof(float);
+    const int step = is_integer ? jb.integer->tile_rows : jb.kernels->tile_rows;
+    const int64_t panels = parts(m->outputs, S2S_LANES);
+    threads = (int)min64(threads, 1 + rows * m->inputs * m->outputs / SMALL_WORK);
+
+    /* Units of about the same size, a few to a thread: first by rows, then by panels. */
+    int64_t most = max64(1, min64(MOST_ROWS, CACHED_INPUTS / max64(1, row_size)) / step) * step;
+    jb.row_units = parts(rows, most);
+    jb.unit_rows = min64(parts(parts(rows, jb.row_units), step) * step, rows);
+    jb.row_units = parts(rows, jb.unit_rows);
+    const int64_t splits = threads == 1 ? 1 : parts(4 * (int64_t)threads, jb.row_units);
+    jb.unit_panels = panels;
+    if (splits > 1) /* whole groups of panels, as one row takes them */
+        jb.unit_panels = min64(panels, parts(parts(panels, splits), PANELS_AHEAD) * PANELS_AHEAD);
+
+    const size_t block = (size_t)jb.unit_rows * S2S_LDA * sizeof(float);
+    jb.sums_at = ((size_t)(jb.unit_rows * row_size) + 63) / 64 * 64;
+    jb.integers_at = jb.sums_at + block;
+    jb.size = jb.integers_at + (is_integer ? block : 0);
+    return s2s_run(multiply, &jb, jb.row_units * parts(panels, jb.unit_panels), threads, jb.size);
+}
+
+/* ---- layers of rows that stand alone ---- */
+
+typedef struct {
+    const s2s_layer_kernels *layer;
+    int64_t rows, n;
+    const float *x, *gamma, *beta;
+    double eps;
+    float *out;
+} norm_job;
+
+static void norm_rows(void *job, int64_t unit, void *scratch)
+{
+    const norm_job *const jb = job;
+    (void)scratch;
+    for (int64_t r = unit * SOME_ROWS; r < min64(jb->rows, (unit + 1) * SOME_ROWS); r++)
+        jb->layer->norm(jb->n, jb->x + r * jb->n, jb->gamma, jb->beta, jb->eps,
+                        jb->out + r * jb->n);
+}
+
+int s2s_norm(int isa, int threads, int64_t rows, int64_t n, const float *x, const float *gamma,
+             const float *beta, double eps, float *out)
+{
+    norm_job jb = {s2s_layer_kernels_of(isa), rows, n, x, gamma, beta, eps, out};
+    threads = (int)min64(threads, 1 + rows * n * 16 / SMALL_WORK);
+    return s2s_run(norm_rows, &jb, parts(rows, SOME_ROWS), threads, 0);
+}
+
+typedef struct {
+    const s2s_layer_kernels *layer;
+    int64_t rows, n;
+    const float *gates, *cell, *other;
+    float *new_cell, *out;
+} recur_job;
+
+static void recur_rows(void *job, int64_t unit, void *scratch)
+{
+    const recur_job *const jb = job;
+    (void)unit;
+    (void)scratch;
+    for (int64_t r = 0; r < jb->rows; r++)
+        jb->layer->recur(jb->n, jb->gates + 2 * r * jb->n, jb->cell + r * jb->n,
+                         jb->other + r * jb->n, jb->new_cell + r * jb->n, jb->out + r * jb->n);
+}
+
+int s2s_recur(int isa, int64_t rows, int64_t n, const float *gates, const float *cell,
+              const float *other, float *new_cell, float *out)
+{
+    recur_job jb = {s2s_layer_kernels_of(isa), rows, n, gates, cell, other, new_cell, out};
+    return s2s_run(recur_rows, &jb, 1, 1, 0);
+}
+
+typedef struct {
+    const s2s_layer_kernels *layer;
+    int64_t n, stride;
+    const float *logits;
+    int k;
+    int64_t *ids;
+    float *log_probabilities, *statistics;
+} best_job;
+
+static void best_of_row(void *job, int64_t r, void *scratch)
+{
+    const best_job *const jb = job;
+    (void)scratch;
+    jb->layer->best(jb->n, jb->logits + r * jb->stride, jb->k, jb->ids + r * jb->k,
+                    jb->log_probabilities + r * jb->k, jb->statistics + 2 * r);
+}
+
+int s2s_best(int isa, int threads, int64_t rows, int64_t n, const float *logits, int64_t stride,
+             int k, int64_t *ids, float *log_probabilities, float *statistics)
+{
+    best_job jb = {s2s_layer_kernels_of(isa), n, stride, logits, k, ids, log_probabilities,
+                   statistics};
+    threads = (int)min64(threads, 1 + rows * n * 8 / SMALL_WORK);
+    return s2s_run(best_of_row, &jb, rows, threads, 0);
+}

@@ -1,0 +1,133 @@
+"""CTranslate2's model files (`model.bin`, little-endian), as its converters write them.
+
+Layout, from its `python/ctranslate2/specs/model_spec.py`::
+
+    u32 binary_version;  str spec_name;  u32 spec_revision;  u32 n
+    n x { str name;  u8 rank;  u32 shape[rank];  u8 dtype;  u32 n_bytes;  bytes }
+    u32 n_aliases;  n_aliases x { str alias;  str name }
+    str: u16 length with the trailing NUL, bytes
+
+A file is untrusted: nothing is read or allocated before its size was compared with what is there.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import struct
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+
+VERSION = 6
+MOST_TENSORS = 1 << 20
+MOST_AXES = 8
+
+_BFLOAT16 = 5
+_DTYPES: dict[int, np.dtype[Any]] = {
+    0: np.dtype("<f4"),
+    1: np.dtype("<i1"),
+    2: np.dtype("<i2"),
+    3: np.dtype("<i4"),
+    4: np.dtype("<f2"),
+    _BFLOAT16: np.dtype("<u2"),
+}
+
+
+class CTranslate2Model(NamedTuple):
+    """What a file holds."""
+
+    spec: str  # "TransformerSpec", "WhisperSpec" ...
+    revision: int
+    tensors: dict[str, Array]
+    """As stored, bfloat16 as float32; matrices as (outputs, inputs). An alias is another name of the
+    same array."""
+
+
+def read(path: str | os.PathLike[str]) -> CTranslate2Model:
+    """Reads a `model.bin`.
+
+    Raises
+    ------
+    ValueError
+        The file is no model of CTranslate2's, is cut short, or contradicts itself; the message
+        names the file and the tensor, and says what was expected.
+    OSError
+        The file cannot be read.
+    """
+    return _Reader(Path(path)).read()
+
+
+class _Reader:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.at = 0
+        self.data: Any = np.memmap(path, np.uint8, "r") if path.stat().st_size else b""
+
+    def fail(self, what: str) -> ValueError:
+        return ValueError(f"{self.path}: {what}")
+
+    def take(self, size: int, what: str) -> Any:
+        """The next `size` bytes, a view."""
+        left = len(self.data) - self.at
+        if size > left:
+            raise self.fail(f"{what} needs {size} bytes at offset {self.at}, {left} are left")
+        self.at += size
+        return self.data[self.at - size : self.at]
+
+    def integer(self, kind: str, what: str) -> int:
+        return int(struct.unpack(f"<{kind}", self.take(struct.calcsize(kind), what))[0])
+
+    def string(self, what: str) -> str:
+        raw = bytes(self.take(self.integer("H", f"the length of {what}"), what))
+        if not raw.endswith(b"\0"):
+            raise self.fail(f"{what} is not NUL-terminated: {raw[:40]!r}")
+        try:
+            return raw[:-1].decode("utf-8")
+        except UnicodeDecodeError:
+            raise self.fail(f"{what} is not UTF-8: {raw[:40]!r}") from None
+
+    def read(self) -> CTranslate2Model:
+        version = self.integer("I", "the header")
+        if not 4 <= version <= VERSION:
+            raise self.fail(f"not a model of CTranslate2's: version {version}, read are 4 to {VERSION}")
+        spec = self.string("the name of the model's kind")
+        revision = self.integer("I", "the revision")
+        tensors: dict[str, Array] = {}
+        for i in range(self.count("tensors")):
+            name = self.string(f"the name of tensor {i}")
+            if name in tensors:
+                raise self.fail(f"holds two tensors named {name}")
+            tensors[name] = self.tensor(name)
+        for i in range(self.count("aliases")):
+            alias, name = self.string(f"alias {i}"), self.string(f"the name that alias {i} is of")
+            if name not in tensors:
+                raise self.fail(f"alias {alias} is of {name}, which is missing")
+            tensors[alias] = tensors[name]
+        return CTranslate2Model(spec, revision, tensors)
+
+    def count(self, what: str) -> int:
+        count = self.integer("I", f"the number of {what}")
+        if count > MOST_TENSORS:
+            raise self.fail(f"claims {count} {what}, at most {MOST_TENSORS} are plausible")
+        return count
+
+    def tensor(self, name: str) -> Array:
+        rank = self.integer("B", f"the rank of tensor {name}")
+        if rank > MOST_AXES:
+            raise self.fail(f"tensor {name} claims {rank} axes, expected at most {MOST_AXES}")
+        shape = tuple(self.integer("I", f"the shape of tensor {name}") for _ in range(rank))
+        kind = self.integer("B", f"the type of tensor {name}")
+        if kind not in _DTYPES:
+            raise self.fail(f"tensor {name} has the type {kind}, known are 0 to {max(_DTYPES)}")
+        size = self.integer("I", f"the size of tensor {name}")
+        needed = math.prod(shape) * _DTYPES[kind].itemsize
+        if size != needed:
+            raise self.fail(f"tensor {name} of shape {shape} needs {needed} bytes, claims {size}")
+        values = np.frombuffer(self.take(size, f"tensor {name}"), _DTYPES[kind])
+        if kind == _BFLOAT16:
+            values = (values.astype(np.uint32) << 16).view(np.float32)
+        return values.reshape(shape)

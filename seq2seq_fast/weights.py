@@ -1,0 +1,158 @@
+"""Matrix: the weights of a linear layer, packed once as the kernel reads them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .aligned import aligned_zeros
+from .dtypes import narrow, wide
+
+__all__ = ["WEIGHTS", "Matrix"]
+
+Array = np.ndarray[Any, Any]
+
+PANEL = 16  # outputs that lie together: the kernel's lanes
+QUAD = 4  # eight-bit inputs that lie together
+OFFSET = 128  # eight-bit weights are stored plus this, unsigned
+
+WEIGHTS = ("float32", "float16", "int8")
+"""What a model's matrices can be kept as."""
+
+
+@dataclass(frozen=True, eq=False)
+class Matrix:
+    """Weights (outputs, inputs) in panels of sixteen outputs, the last one padded with zeros.
+
+    An eight-bit weight is what the real one gave when it was multiplied by its output's scale.
+    """
+
+    panels: Array
+    """(panels, inputs, 16) of float32, float16 or bfloat16; (panels, inputs / 4, 16, 4) of uint8"""
+    inputs: int
+    outputs: int
+    scales: Array | None = None  # (panels * 16,) float32, of eight-bit weights
+    input_scale: float = 0.0  # what inputs are multiplied by; 0: each row's own
+
+    @staticmethod
+    def pack(rows: Array) -> Matrix:
+        """Float weights (outputs, inputs), in their own type."""
+        outputs, inputs = rows.shape
+        whole, rest = divmod(outputs, PANEL)
+        panels = aligned_zeros((whole + (rest > 0), inputs, PANEL), rows.dtype)
+        split = rows[: whole * PANEL].reshape(whole, PANEL, inputs)
+        panels[:whole] = split.swapaxes(1, 2)
+        if rest:
+            panels[whole, :, :rest] = rows[whole * PANEL :].T
+        return Matrix(panels, inputs, outputs)
+
+    @staticmethod
+    def pack_integers(rows: Array, scales: Array | float, input_scale: float = 0.0) -> Matrix:
+        """Weights (outputs, inputs) of int8 and their scales (outputs,), or one for all."""
+        outputs, inputs = rows.shape
+        padded = np.zeros((-(-outputs // PANEL) * PANEL, -(-inputs // QUAD) * QUAD), np.int8)
+        padded[:outputs, :inputs] = rows
+        quads = padded.view(np.uint32).reshape(-1, PANEL, padded.shape[1] // QUAD)
+        panels = aligned_zeros((len(quads), quads.shape[2], PANEL), quads.dtype)
+        np.bitwise_xor(quads.swapaxes(1, 2), np.uint32(0x80808080), out=panels)  # plus 128, each
+        every = np.ones(len(padded), np.float32)
+        every[:outputs] = scales
+        return Matrix(
+            panels.view(np.uint8).reshape(*panels.shape, QUAD), inputs, outputs, every, input_scale
+        )
+
+    @staticmethod
+    def quantise(rows: Array) -> Matrix:
+        """Float weights (outputs, inputs) as eight-bit ones, scaled by 127 / an output's greatest."""
+        rows = wide(rows)
+        greatest = np.abs(rows).max(axis=1, initial=np.float32(2.0**-100))
+        scales = np.float32(127) / greatest
+        return Matrix.pack_integers(np.rint(rows * scales[:, None]).astype(np.int8), scales)
+
+    @property
+    def is_integer(self) -> bool:
+        return self.scales is not None
+
+    @property
+    def type(self) -> str:
+        """int8, or the name of the panels' dtype."""
+        return "int8" if self.is_integer else self.panels.dtype.name
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory held."""
+        return self.panels.nbytes + (0 if self.scales is None else self.scales.nbytes)
+
+    def to(self, weights: str) -> Matrix:
+        """The same weights, rounded to another type of WEIGHTS."""
+        if weights == self.type:
+            return self
+        if weights not in WEIGHTS:
+            raise ValueError(f"weights must be one of {', '.join(WEIGHTS)}; got {weights!r}")
+        if weights == "int8":
+            return Matrix.quantise(self.rows())
+        return Matrix.pack(narrow(self.rows(), np.dtype(weights)))
+
+    def integers(self, ids: Array | slice = slice(None)) -> Array:
+        """Eight-bit weights of the given outputs, (ids, inputs) int8."""
+        quads = self.panels.reshape(*self.panels.shape[:2], PANEL * QUAD).view(np.uint32)
+        rows = _rows_of(quads, self.outputs, ids) ^ np.uint32(0x80808080)
+        return np.ascontiguousarray(rows).view(np.int8)[:, : self.inputs]
+
+    def rows(self, ids: Array | slice = slice(None)) -> Array:
+        """Weights of the given outputs as float32, (ids, inputs): an embedding, say."""
+        if self.scales is None:
+            return wide(np.ascontiguousarray(_rows_of(self.panels, self.outputs, ids)))
+        return self.integers(ids).astype(np.float32) / self.scales[: self.outputs][ids][:, None]
+
+    def select(self, ids: Array) -> Matrix:
+        """The matrix of the given outputs."""
+        if self.scales is None:
+            return Matrix.pack(_rows_of(self.panels, self.outputs, ids))
+        return Matrix.pack_integers(self.integers(ids), self.scales[ids], self.input_scale)
+
+    @staticmethod
+    def stack(*matrices: Matrix) -> Matrix:
+        """One matrix whose outputs are those of `matrices`, in turn.
+
+        Raises
+        ------
+        ValueError
+            They differ in type or in what their inputs are multiplied by.
+        """
+        first = matrices[0]
+        if len({(m.type, m.inputs, m.input_scale) for m in matrices}) > 1:
+            raise ValueError(
+                "matrices of the same input must have the same type and input scale; got "
+                + ", ".join(f"{m.type} {m.inputs} {m.input_scale}" for m in matrices)
+            )
+        if all(m.outputs % PANEL == 0 for m in matrices):
+            return Matrix(
+                _joined([m.panels for m in matrices]),
+                first.inputs,
+                sum(m.outputs for m in matrices),
+                np.concatenate([m.scales for m in matrices]) if first.is_integer else None,  # type: ignore[misc]
+                first.input_scale,
+            )
+        if first.scales is None:
+            parts = [_rows_of(m.panels, m.outputs, slice(None)) for m in matrices]
+            return Matrix.pack(np.concatenate(parts))
+        return Matrix.pack_integers(
+            np.concatenate([m.integers() for m in matrices]),
+            np.concatenate([m.scales[: m.outputs] for m in matrices if m.scales is not None]),
+            first.input_scale,
+        )
+
+
+def _joined(panels: list[Array]) -> Array:
+    shape = (sum(len(p) for p in panels), *panels[0].shape[1:])
+    return np.concatenate(panels, out=aligned_zeros(shape, panels[0].dtype))
+
+
+def _rows_of(panels: Array, outputs: int, ids: Array | slice) -> Array:
+    """Panels (panels, inputs, 16) as rows (ids, inputs) of the given outputs."""
+    if isinstance(ids, slice):
+        return panels.swapaxes(1, 2).reshape(-1, panels.shape[1])[:outputs][ids]
+    return panels[ids // PANEL, :, ids % PANEL]
