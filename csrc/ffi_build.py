@@ -22,7 +22,7 @@ ffi.cdef(declarations)
 ffi.set_source(
     "seq2seq_fast._native",
     '#include "seq2seq_fast.h"',
-    sources=["csrc/dispatch.c", "csrc/pool.c", "csrc/attention.c", "csrc/layers.c"],
+    sources=[f"csrc/{name}.c" for name in ("dispatch", "pool", "attention", "layers", "program")],
     include_dirs=["csrc"],
     depends=[str(path) for path in Path("csrc").rglob("*.[ch]")],
 )

@@ -111,6 +111,35 @@ int s2s_recur(int isa, int64_t rows, int64_t n, const float *gates, const float 
 int s2s_best(int isa, int threads, int64_t rows, int64_t n, const float *logits, int64_t stride,
              int k, int64_t *ids, float *log_probabilities, float *statistics);
 
+/* ---- programs: the calls of a decoder's step, recorded ---- */
+
+enum s2s_op_kind {
+    S2S_OP_LINEAR = 0, /* in: x, other or null; out: result */
+    S2S_OP_NORM = 1,   /* in: x, gamma, beta or null; out: result */
+    S2S_OP_RECUR = 2,  /* in: gates, cell, other; out: result, new cell (may be the cell) */
+    S2S_OP_ATTEND = 3, /* in: query, key, value, spans; out: result */
+    S2S_OP_EMBED = 4,  /* in: int64 tokens, position vectors or null; out: result */
+    S2S_OP_APPEND = 5  /* in: key, value; out: panels, values, spans, whose keys count */
+};
+
+typedef struct {
+    int32_t kind;                   /* enum s2s_op_kind */
+    int32_t choice;                 /* the activation of a linear layer */
+    int32_t multiply;               /* of a linear layer: times `other` */
+    int64_t rows;                   /* for each sequence of the step */
+    int64_t n;                      /* features of a row */
+    int64_t stride;                 /* floats from row to row of an appended key or value */
+    double number;                  /* eps of a norm, scale of attention or of an embedding */
+    const s2s_matrix *matrix;
+    s2s_attention_problem *problem; /* its first leading axis follows the rows */
+    const int64_t *step;            /* of an embedding: which position vector */
+    const void *in[4];
+    void *out[3];
+} s2s_op;
+
+/* Runs the calls in turn, for so many sequences. */
+int s2s_run_program(const s2s_op *ops, int64_t count, int isa, int threads, int64_t sequences);
+
 /* What this library holds and what this processor and operating system run. */
 const char *s2s_isa_name(int isa);
 int s2s_isa_compiled(int isa);

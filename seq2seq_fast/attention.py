@@ -362,7 +362,10 @@ def _run(
             statistics[...] = -np.inf, 0
 
     active = runtime.current()
-    if active.isa is not None:
+    if active.tape is not None:
+        assert spans is not None
+        active.tape.attention(plan, query, key, value, scale, spans, target)
+    elif active.isa is not None:
         native.attention(
             plan, active.isa, active.threads, query, key, value, scale, cap,
             mask, bias, sinks, spans, target, weights, statistics,

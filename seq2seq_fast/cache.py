@@ -234,6 +234,16 @@ class KeyValueCache:
         values[:, :, :longest] = self._values[sequences, :, :longest]
         self._keys, self._values = keys, values
 
+    def _rearrange(self, sequences: Array, longest: int) -> None:
+        """The like of reorder() for the owner of a cache, in place: what is where it belongs stays,
+        and so do sequences past the given ones. No sequence is longer than `longest`."""
+        moved = np.flatnonzero(sequences != np.arange(len(sequences)))
+        if len(moved):
+            source, panels = sequences[moved], -(-longest // PANEL)
+            self._keys[moved, :, :panels] = self._keys[source, :, :panels]
+            self._values[moved, :, :longest] = self._values[source, :, :longest]
+            self._lengths[moved] = self._lengths[source]
+
     def keys(self) -> Array:
         """The keys as rows, (B, Hk, longest, D); past a sequence's length they are undefined."""
         return unpacked(self._keys)[:, :, : self._lengths.max(initial=0)]

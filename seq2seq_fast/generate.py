@@ -16,9 +16,11 @@ import numpy as np
 
 from . import reference
 from .layers import best
+from .program import Program
+from .runtime import current
 
 if TYPE_CHECKING:
-    from .transformer import EncoderDecoder
+    from .transformer import EncoderDecoder, State
 
 Array = np.ndarray[Any, Any]
 
@@ -196,8 +198,10 @@ def stream(model: EncoderDecoder, ids: Sequence[int], options: Options) -> Itera
     if options.beam_size > 1:
         raise ValueError(f"beam_size must be 1 for a stream; got {options.beam_size}")
     running = reference.under_contract(_Search)(model, [ids], options, 1)
+    running.streams = True
+    advance = reference.under_contract(running.advance)
     while running.rows:
-        for _, token in running.advance():
+        for _, token in advance():
             if token.id != model.eos:
                 yield token
 
@@ -215,113 +219,209 @@ class _Search:
         self.model, self.options, self.samples = model, options, samples
         self.beams = options.beam_size
         self.found: list[list[Hypothesis]] = [[] for _ in ids]
-        self.limits = [options.max_length or most_tokens(len(source)) for source in ids]
+        self.limits = np.array([options.max_length or most_tokens(len(source)) for source in ids])
         self.sources: Array = np.arange(len(ids))  # that are running; of each, its number
         self.vocabulary = _Vocabulary(model, options, samples)
-        self.state = model.start(
-            model.encode(ids), beams=self.beams, vocabulary=self.vocabulary.union
-        )
-        rows = len(ids) * self.beams
-        self.tokens = np.zeros((rows, 0), np.int64)
-        self.token_scores = np.zeros((rows, 0))
-        self.scores = np.zeros((len(ids), self.beams))
+        state = model.start(model.encode(ids), beams=self.beams, vocabulary=self.vocabulary.union)
+        self.lengths = state.lengths
+        self.steps: Program | _Steps
+        # Attention is what a program does not give.
+        if current().backend == "native" and not options.coverage_penalty:
+            self.steps = Program(model, state, int(self.limits.max()))
+        else:
+            self.steps = _Steps(model, state, options.coverage_penalty != 0)
+        self.rows = len(ids) * self.beams
+        self.position = 0
+        # Of each row the tokens so far, and their log-probabilities.
+        self.tokens = np.zeros((self.rows, self.limits.max()), np.int64)
+        self.token_scores = np.zeros(self.tokens.shape)
+        self.scores = np.zeros((len(ids), self.beams))  # their sums
         self.scores[:, 1:] = -np.inf  # beams begin alike: one of them counts
         self.paid: Array | None = None  # attention to each source token so far: (rows, time)
         self.draws = [
             np.random.Philox(key=options.seed, counter=[0, 0, 0, i % samples])
             for i in (range(len(ids)) if options.sample else ())
         ]
+        self.never = [*options.suppress, *(() if model.unk is None else (model.unk,))]
+        self.judges_rows = bool(
+            options.repetition_penalty != 1 or options.no_repeat_ngram or options.require
+        )
 
-    @property
-    def rows(self) -> int:
-        return len(self.tokens)
-
-    @reference.under_contract
     def advance(self) -> list[tuple[int, Token]]:
         """One token further. Returns, without beams, each source's number and token."""
-        options, beams = self.options, self.beams
-        position = self.tokens.shape[1]
-        before = self.tokens[:, -1] if position else None
-        covering = options.coverage_penalty != 0
-        logits, self.state, weights = self.model.step(
-            before, self.state, attention=-1 if covering else None
-        )
-        logits = self.vocabulary.arrange(logits, np.repeat(self.sources, beams))
+        before = self.tokens[: self.rows, self.position - 1] if self.position else None
+        logits = self.vocabulary.arrange(self.steps.step(before), self.sources, self.beams)
         self._adjust(logits)
-        ids, log_probabilities = self._candidates(logits)
-        # 1. Of each source the best continuations of all beams, twice as many as there are beams,
-        # so that enough are left if half of them are ends.
-        count = ids.shape[1]
-        scores = (self.scores[:, :, None] + log_probabilities.reshape(-1, beams, count)).reshape(
-            len(self.sources), -1
-        )
-        order = np.argsort(-scores, axis=1, kind="stable")[:, : max(1, 2 * beams)]
-        parents = order // count
-        rows = np.arange(len(self.sources))[:, None] * beams
-        tokens = ids.reshape(len(self.sources), -1)[rows // beams, order]
-        token_scores = log_probabilities.reshape(len(self.sources), -1)[rows // beams, order]
-        scores = scores[rows // beams, order].astype(np.float64)
-        self._force(tokens, parents, token_scores, scores, position)
-        if covering:
-            assert weights is not None
-            self._pay(weights)
+        if isinstance(self.steps, _Steps) and self.steps.paid is not None:
+            mean = self.steps.paid
+            self.paid = mean if self.paid is None else self.paid[:, : mean.shape[1]] + mean
+        return self._one_each(logits) if self.beams == 1 else self._beams(logits)
 
-        # 2. Which of them the beams go on with; ends and cut ones are found.
-        ends = tokens == self.model.eos
-        taken = np.broadcast_to(np.arange(beams), (len(tokens), beams)).copy()
-        goes_on = np.ones(len(tokens), bool)
-        for i, source in enumerate(self.sources.tolist()):
-            last = position + 1 >= self.limits[source]
-            if last or ends[i, :beams].any():
-                taken[i], goes_on[i] = self._finish(
-                    i, source, tokens[i], rows[i] + parents[i], token_scores[i], scores[i], last
+    def _one_each(self, logits: Array) -> list[tuple[int, Token]]:
+        """Greedy search and sampling: each source has one row."""
+        tokens, scores = self._sampled(logits) if self.options.sample else self._likeliest(logits)
+        for i, token in self._forced():
+            tokens[i], scores[i] = token, 0
+        self.tokens[: self.rows, self.position] = tokens
+        self.token_scores[: self.rows, self.position] = scores
+        self.scores[:, 0] += scores
+        self.position += 1
+        done = (tokens == self.model.eos) | (self.limits[self.sources] <= self.position)
+        heads: list[tuple[int, Token]] = []
+        if self.options.callback is not None or self.streams:
+            heads = [
+                (source, Token(token, score))
+                for source, token, score in zip(
+                    self.sources.tolist(), tokens.tolist(), scores.tolist(), strict=True
                 )
-        heads = [
-            (int(source), Token(int(token), float(score)))
-            for source, token, score in zip(
-                self.sources.tolist() if beams == 1 else [],
-                tokens[:, 0],
-                token_scores[:, 0],
-                strict=False,
-            )
-        ]
-        self._go_on(goes_on, taken, tokens, rows + parents, token_scores, scores)
+            ]
+        if done.any():
+            for row in np.flatnonzero(done).tolist():
+                self._found(row, row, self.position - 1, tokens[row], scores[row], self.scores[row, 0])
+            kept = _filled(done)
+            self._select(kept, kept)
         return heads
 
-    def _candidates(self, logits: Array) -> tuple[Array, Array]:
-        """Ids and log-probabilities (rows, candidates) of each row's continuations."""
+    streams = False  # whether advance() is to tell the tokens even without a callback
+
+    def _likeliest(self, logits: Array) -> tuple[Array, Array]:
+        columns, log_probabilities, _ = best(logits, 1)
+        tokens = self.vocabulary.ids(columns, self.sources, 1)[:, 0]
+        return tokens, log_probabilities[:, 0].astype(np.float64)
+
+    def _sampled(self, logits: Array) -> tuple[Array, Array]:
         options = self.options
-        if not options.sample:
-            count = 1 if self.beams == 1 else min(2 * self.beams, logits.shape[1])
-            columns, log_probabilities, _ = best(logits, count)
-        else:
-            kept, log_probabilities, statistics = best(logits, max(1, options.top_k))
-            chosen = [
-                _draw(row, kept[i] if options.top_k else None, options, self.draws[source])
-                for i, (row, source) in enumerate(zip(logits, self.sources.tolist(), strict=True))
-            ]
-            columns = np.array(chosen)[:, None]
-            taken = np.take_along_axis(logits, columns, axis=1)
-            log_probabilities = (taken - statistics[:, :1]) - statistics[:, 1:]
-        return self.vocabulary.ids(columns, np.repeat(self.sources, self.beams)), log_probabilities
+        kept, _, statistics = best(logits, min(max(1, options.top_k), logits.shape[1]))
+        chosen = [
+            _draw(row, kept[i] if options.top_k else None, options, self.draws[source])
+            for i, (row, source) in enumerate(zip(logits, self.sources.tolist(), strict=True))
+        ]
+        columns = np.array(chosen)[:, None]
+        taken = np.take_along_axis(logits, columns, axis=1)
+        log_probabilities = (taken - statistics[:, :1]) - statistics[:, 1:]
+        tokens = self.vocabulary.ids(columns, self.sources, 1)[:, 0]
+        return tokens, log_probabilities[:, 0].astype(np.float64)
+
+    def _beams(self, logits: Array) -> list[tuple[int, Token]]:
+        beams, sources = self.beams, len(self.sources)
+        columns, found, _ = best(logits, min(2 * beams, logits.shape[1]))
+        ids = self.vocabulary.ids(columns, self.sources, beams).reshape(sources, -1)
+        token_scores = found.reshape(sources, -1).astype(np.float64)
+        # 1. Of each source the best continuations of all beams, twice as many as there are beams,
+        # so that enough are left if half of them are ends.
+        scores = np.repeat(self.scores, columns.shape[1], axis=1) + token_scores
+        order = np.argsort(-scores, axis=1, kind="stable")[:, : 2 * beams]
+        scores = np.take_along_axis(scores, order, axis=1)
+        tokens = np.take_along_axis(ids, order, axis=1)
+        token_scores = np.take_along_axis(token_scores, order, axis=1)
+        parents = order // columns.shape[1] + np.arange(sources)[:, None] * beams
+        for i, token in self._forced():
+            tokens[i], parents[i], token_scores[i] = token, i * beams, 0
+            scores[i] = -np.inf
+            scores[i, 0] = self.scores[i, 0]
+
+        # 2. Which of them the beams go on with; ends and cut ones are found.
+        taken = np.tile(np.arange(beams), (sources, 1))
+        done = np.zeros(sources, bool)
+        last = self.limits[self.sources] <= self.position + 1
+        for i in np.flatnonzero(last | (tokens[:, :beams] == self.model.eos).any(axis=1)).tolist():
+            taken[i], done[i] = self._ended(
+                i, tokens[i], parents[i], token_scores[i], scores[i], bool(last[i])
+            )
+        kept = _filled(done)
+        at = (kept[:, None], taken[kept])
+        self._select(parents[at].reshape(-1), kept)
+        self.tokens[: self.rows, self.position] = tokens[at].reshape(-1)
+        self.token_scores[: self.rows, self.position] = token_scores[at].reshape(-1)
+        self.scores = scores[at]
+        self.position += 1
+        return []
+
+    def _ended(
+        self, i: int, tokens: Array, parents: Array, token_scores: Array, scores: Array, last: bool
+    ) -> tuple[Array, bool]:
+        """Takes finished hypotheses out of one source's candidates. Returns which candidates the
+        beams go on with, and whether the source is done."""
+        options, beams, eos = self.options, self.beams, self.model.eos
+        taken, spare = np.arange(beams), beams
+        best_ended = False
+        for beam in range(beams):
+            if not (last or tokens[beam] == eos) or scores[beam] == -np.inf:
+                continue
+            best_ended |= beam == 0
+            self._found(
+                i, parents[beam], self.position, tokens[beam], token_scores[beam], scores[beam]
+            )
+            while spare < len(tokens) and tokens[spare] == eos:
+                spare += 1
+            if spare < len(tokens):
+                taken[beam] = spare
+                spare += 1
+        found = len(self.found[self.sources[i]])
+        plain = options.patience == 1 and not (options.length_penalty or options.coverage_penalty)
+        if options.early_stopping or plain:
+            return taken, last or (best_ended and found >= (options.n_best or 1))
+        return taken, last or found >= round(beams * options.patience)
+
+    def _found(
+        self, i: int, row: int, length: int, token: int, token_score: float, score: float
+    ) -> None:
+        """One hypothesis of the i-th running source: `length` tokens of a row, and one more."""
+        options, source = self.options, int(self.sources[i])
+        tokens = [*self.tokens[row, :length].tolist(), int(token)]
+        token_scores = [*self.token_scores[row, :length].tolist(), float(token_score)]
+        ranked = float(score)
+        if options.length_penalty:
+            ranked /= float(len(tokens)) ** options.length_penalty
+        if options.coverage_penalty:
+            assert self.paid is not None
+            paid = np.minimum(self.paid[row, : self.lengths[source]], np.float32(1))[None]
+            least = np.float32(np.finfo(np.float32).tiny)
+            covered = reference.row_sum(reference.log(np.maximum(paid, least)))
+            ranked += options.coverage_penalty * float(covered[0, 0])
+        if token == self.model.eos:
+            tokens.pop()
+        self.found[source].append(Hypothesis(tokens, ranked, token_scores))
+
+    def _select(self, rows: Array, kept: Array) -> None:
+        """Go on with the given rows, those of the given ones of the running sources."""
+        every = len(kept) == len(self.sources)
+        if every and np.array_equal(rows, np.arange(self.rows)):
+            return
+        if len(kept):
+            self.steps.select(rows, None if every else kept)
+        self.rows = len(rows)
+        self.tokens[: self.rows] = self.tokens[rows]
+        self.token_scores[: self.rows] = self.token_scores[rows]
+        self.paid = None if self.paid is None else self.paid[rows]
+        self.scores, self.sources = self.scores[kept], self.sources[kept]
+
+    def _forced(self) -> list[tuple[int, int]]:
+        """Which of the running sources has a prefix's token to come next, and the token."""
+        if self.options.prefix is None:
+            return []
+        prefixes = [self.options.prefix[source // self.samples] for source in self.sources]
+        return [
+            (i, int(prefix[self.position]))
+            for i, prefix in enumerate(prefixes)
+            if self.position < len(prefix)
+        ]
 
     def _adjust(self, logits: Array) -> None:
         """What the options forbid becomes -inf."""
-        options, vocabulary, position = self.options, self.vocabulary, self.tokens.shape[1]
-        sources = np.repeat(self.sources, self.beams).tolist()
-        never = [*options.suppress, *(() if self.model.unk is None else (self.model.unk,))]
-        if position + 1 < options.min_length:
-            never.append(self.model.eos)
-        if vocabulary.union is None:
-            if never:
-                logits[:, never] = -np.inf
-        else:
-            for row, source in enumerate(sources):
+        options, vocabulary = self.options, self.vocabulary
+        never = self.never
+        if self.position + 1 < options.min_length:
+            never = [*never, self.model.eos]
+        if never and vocabulary.union is None:
+            logits[:, never] = -np.inf
+        elif never and not (never is self.never and vocabulary.lacks(never)):
+            for row, source in enumerate(np.repeat(self.sources, self.beams).tolist()):
                 logits[row, vocabulary.columns(never, source)] = -np.inf
-        if not (options.repetition_penalty != 1 or options.no_repeat_ngram or options.require):
+        if not self.judges_rows:
             return
-        for row, source in enumerate(sources):
-            tokens = self.tokens[row].tolist()
+        for row, source in enumerate(np.repeat(self.sources, self.beams).tolist()):
+            tokens = self.tokens[row, : self.position].tolist()
             if options.repetition_penalty != 1:
                 seen = vocabulary.columns(sorted(set(tokens)), source)
                 penalty = np.float32(options.repetition_penalty)
@@ -333,106 +433,47 @@ class _Search:
             missing = sorted(set(options.require) - set(tokens) - {self.model.eos})
             if missing:
                 logits[row, vocabulary.columns([self.model.eos], source)] = -np.inf
-                if len(missing) >= self.limits[source] - position - 1:  # no room for others
+                if len(missing) >= self.limits[source] - self.position - 1:  # no room for others
                     kept = vocabulary.columns(missing, source)
                     only = logits[row, kept]
                     logits[row] = -np.inf
                     logits[row, kept] = only
 
-    def _force(
-        self, tokens: Array, parents: Array, token_scores: Array, scores: Array, position: int
-    ) -> None:
-        """The prefix's token in place of the candidates, where there is one."""
-        if self.options.prefix is None:
-            return
-        for i, source in enumerate(self.sources.tolist()):
-            prefix = self.options.prefix[source // self.samples]
-            if position < len(prefix):
-                tokens[i], parents[i], token_scores[i] = prefix[position], 0, 0
-                scores[i] = -np.inf
-                scores[i, 0] = self.scores[i, 0]
 
-    def _pay(self, weights: Array) -> None:
-        from .transformer import mean_over_heads
+def _filled(done: Array) -> Array:
+    """Which of the running sources go on: those at the end take the places of those that are done, so
+    that little has to be moved."""
+    count = int(len(done) - done.sum())
+    kept = np.arange(count)
+    kept[done[:count]] = count + np.flatnonzero(~done[count:])
+    return kept
 
-        mean = mean_over_heads(weights)
-        self.paid = mean if self.paid is None else self.paid[:, : mean.shape[1]] + mean
 
-    def _finish(
-        self,
-        i: int,
-        source: int,
-        tokens: Array,
-        rows: Array,
-        token_scores: Array,
-        scores: Array,
-        last: bool,
-    ) -> tuple[Array, bool]:
-        """Takes finished hypotheses out of one source's candidates. Returns which candidates the
-        beams go on with, and whether they do."""
-        options, beams = self.options, self.beams
-        taken, spare = np.arange(beams), beams
-        best_ended = False
-        for beam in range(beams):
-            end = tokens[beam] == self.model.eos
-            if not (end or last) or scores[beam] == -np.inf:
-                continue
-            best_ended |= beam == 0
-            path = [*self.tokens[rows[beam]].tolist(), int(tokens[beam])]
-            path_scores = [*self.token_scores[rows[beam]].tolist(), float(token_scores[beam])]
-            score = self._ranked(float(scores[beam]), len(path), rows[beam], self.state.lengths[i])
-            self.found[source].append(Hypothesis(path[:-1] if end else path, score, path_scores))
-            while spare < len(tokens) and tokens[spare] == self.model.eos:
-                spare += 1
-            if spare < len(tokens):
-                taken[beam] = spare
-                spare += 1
-        enough = round(beams * options.patience)
-        plain = options.patience == 1 and not (options.length_penalty or options.coverage_penalty)
-        if options.early_stopping or plain:
-            done = best_ended and len(self.found[source]) >= (options.n_best or 1)
-        else:
-            done = len(self.found[source]) >= enough
-        return taken, not (last or done)
+class _Steps:
+    """The steps of a search by the model's own step(): what a Program does where there is none."""
 
-    def _ranked(self, score: float, length: int, row: int, source_length: int) -> float:
-        """A hypothesis' sum of log-probabilities with the penalties."""
-        options = self.options
-        if options.length_penalty:
-            score /= float(length) ** options.length_penalty
-        if options.coverage_penalty:
-            assert self.paid is not None
-            paid = np.minimum(self.paid[row, :source_length], np.float32(1))[None]
-            least = np.float32(np.finfo(np.float32).tiny)
-            covered = reference.row_sum(reference.log(np.maximum(paid, least)))
-            score += options.coverage_penalty * float(covered[0, 0])
-        return score
+    def __init__(self, model: EncoderDecoder, state: State, paying: bool) -> None:
+        self.model, self.state, self.paying = model, state, paying
+        self.paid: Array | None = None  # to each source token in the last step, mean over heads
 
-    def _go_on(
-        self,
-        goes_on: Array,
-        taken: Array,
-        tokens: Array,
-        parents: Array,
-        token_scores: Array,
-        scores: Array,
-    ) -> None:
-        """The beams of the sources that go on become what was taken."""
-        kept = np.flatnonzero(goes_on)
-        at = (kept[:, None], taken[kept])
-        rows = parents[at].reshape(-1)
-        every = len(kept) == len(goes_on)
-        if not (every and np.array_equal(rows, np.arange(self.rows))):
-            if len(rows):
-                self.state = self.state.select(rows, None if every else kept)
-            self.tokens, self.token_scores = self.tokens[rows], self.token_scores[rows]
-            self.paid = None if self.paid is None else self.paid[rows]
-            self.sources = self.sources[kept]
-        self.tokens = np.concatenate([self.tokens, tokens[at].reshape(-1, 1)], axis=1)
-        self.token_scores = np.concatenate(
-            [self.token_scores, token_scores[at].reshape(-1, 1)], axis=1
-        )
-        self.scores = scores[at]
+    def step(self, tokens: Array | None) -> Array:
+        """One token further: tokens (rows,), None at first -> logits (rows, vocabulary)."""
+        wanted = -1 if self.paying else None
+        logits, self.state, weights = self.model.step(tokens, self.state, attention=wanted)
+        self.paid = None if weights is None else mean_over_heads(weights)
+        return logits
+
+    def select(self, rows: Array, sequences: Array | None) -> None:
+        """Go on with the given rows; `sequences` says whose they are, if that changes."""
+        self.state = self.state.select(rows, sequences)
+
+
+def mean_over_heads(weights: Array) -> Array:
+    """(rows, heads, keys) -> (rows, keys), heads added left to right."""
+    total = np.zeros_like(weights[:, 0])
+    for head in range(weights.shape[1]):
+        total = total + weights[:, head]
+    return total / np.float32(weights.shape[1])
 
 
 class _Vocabulary:
@@ -442,41 +483,58 @@ class _Vocabulary:
         self.union: Array | None = None
         if options.vocabulary is None:
             return
-        lists = [np.unique(np.asarray(ids, np.int64)) for ids in options.vocabulary]
+        lists = [_rising(ids) for ids in options.vocabulary]
         for i, ids in enumerate(lists):
             if model.eos not in ids:
                 raise ValueError(f"vocabulary: the list of source {i} lacks the end, {model.eos}")
-        self.union = np.unique(np.concatenate(lists))
-        width = max(len(ids) for ids in lists)
         self.lists = [ids for ids in lists for _ in range(samples)]
+        self.union = lists[0] if len(lists) == 1 else np.unique(np.concatenate(lists))
         # Where each source's tokens stand in the union; past its list, nowhere.
-        self.places = np.zeros((len(self.lists), width), np.intp)
         self.lengths = np.array([len(ids) for ids in self.lists])
-        for row, ids in zip(self.places, self.lists, strict=True):
-            row[: len(ids)] = np.searchsorted(self.union, ids)
+        self.places: Array | None = None
+        if len(lists) > 1:
+            self.places = np.zeros((len(self.lists), self.lengths.max()), np.intp)
+            for row, ids in zip(self.places, self.lists, strict=True):
+                row[: len(ids)] = np.searchsorted(self.union, ids)
 
-    def arrange(self, logits: Array, sources: Array) -> Array:
+    def arrange(self, logits: Array, sources: Array, beams: int) -> Array:
         """Logits (rows, union) -> (rows, longest list), each row's own tokens first, then -inf."""
-        if self.union is None:
+        if self.union is None or self.places is None:
             return logits
-        own = np.take_along_axis(logits, self.places[sources], axis=1)
-        own[np.arange(own.shape[1]) >= self.lengths[sources][:, None]] = -np.inf
+        every = np.repeat(sources, beams)
+        own = np.take_along_axis(logits, self.places[every], axis=1)
+        own[np.arange(own.shape[1]) >= self.lengths[every][:, None]] = -np.inf
         return own
 
-    def ids(self, columns: Array, sources: Array) -> Array:
+    def ids(self, columns: Array, sources: Array, beams: int) -> Array:
         """The tokens of columns (rows, any)."""
         if self.union is None:
             return columns
-        return self.union[self.places[sources[:, None], columns]]
+        if self.places is None:
+            return self.union[columns]
+        return self.union[self.places[np.repeat(sources, beams)[:, None], columns]]
+
+    def lacks(self, ids: Sequence[int]) -> bool:
+        """Whether none of the tokens is in any list."""
+        assert self.union is not None
+        return not len(_places(self.union, ids))
 
     def columns(self, ids: Sequence[int], source: int) -> Any:
         """The columns of those of the tokens that one source may use."""
-        if self.union is None:
-            return list(ids)
-        known = self.lists[source]
-        wanted = np.asarray(ids, np.int64)
-        at = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
-        return at[known[at] == wanted]
+        return list(ids) if self.union is None else _places(self.lists[source], ids)
+
+
+def _rising(ids: Sequence[int]) -> Array:
+    """The ids in order, each once."""
+    array = np.asarray(ids, np.int64)
+    return array if (array[1:] > array[:-1]).all() else np.unique(array)
+
+
+def _places(rising: Array, ids: Sequence[int]) -> Array:
+    """Where those of the ids that are in a rising array stand in it."""
+    wanted = np.asarray(ids, np.int64)
+    at = np.minimum(np.searchsorted(rising, wanted), len(rising) - 1)
+    return at[rising[at] == wanted]
 
 
 def _repeats(tokens: list[int], n: int) -> list[int]:

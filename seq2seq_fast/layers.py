@@ -274,7 +274,10 @@ class History:
 
     def append(self, keys: Array, values: Array) -> History:
         """With one step more."""
-        cache = self.cache
+        cache, tape = self.cache, current().tape
+        if tape is not None:
+            tape.append(cache, keys, values)
+            return self
         if cache.lengths[0] > self.length:
             cache = cache.copy()
             cache.truncate(self.length)

@@ -34,7 +34,7 @@ Strides = tuple[int, ...]
 Signature = tuple[Shape, Strides]
 
 ALL_ISAS = ("generic", "avx2", "avx512", "neon")  # enum s2s_isa
-_ISA_NUMBERS = {isa: number for number, isa in enumerate(ALL_ISAS)}
+ISA_NUMBERS = {isa: number for number, isa in enumerate(ALL_ISAS)}
 _TYPES = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 3}  # enum s2s_type
 
 
@@ -181,7 +181,7 @@ def attention(
     )
     status = lib.s2s_attention(
         problem,
-        _ISA_NUMBERS[isa],
+        ISA_NUMBERS[isa],
         threads,
         scale,
         softcap,
@@ -227,6 +227,7 @@ class Weights:
         self.struct.bias = ffi.NULL if padded is None else _floats(padded)
         self.struct.scales = ffi.NULL if matrix.scales is None else _floats(matrix.scales)
         self.struct.input_scale = matrix.input_scale
+        self.address = int(ffi.cast("uintptr_t", self.struct))
 
 
 def _floats(array: Array) -> Any:
@@ -239,7 +240,8 @@ def _rows(array: Array) -> Array:
     return array if flags.c_contiguous and flags.aligned else np.ascontiguousarray(array)
 
 
-def _check(status: int, what: str) -> None:
+def check(status: int, what: str) -> None:
+    """Raises for a status that is not S2S_OK."""
     if status != lib.S2S_OK:
         raise MemoryError(f"{what}: no memory for the kernel's scratch buffers")
 
@@ -253,16 +255,19 @@ def linear(
     times: Array | None,
 ) -> Array:
     """See reference.linear and reference.integer_linear."""
+    number = _ACTIVATION_NUMBERS[activation]
+    if active.tape is not None:
+        return active.tape.linear(weights, x, number, plus, times)
     x = _rows(x)
     out = np.empty((*x.shape[:-1], weights.outputs), np.float32)
     other = times if plus is None else plus
     other = None if other is None else _rows(other)
-    _check(
+    check(
         lib.s2s_linear(
             weights.struct,
-            _ISA_NUMBERS[active.isa],  # type: ignore[index]
+            ISA_NUMBERS[active.isa],  # type: ignore[index]
             active.threads,
-            _ACTIVATION_NUMBERS[activation],
+            number,
             x.size // weights.inputs,
             _floats(x),
             weights.inputs,
@@ -279,12 +284,14 @@ def linear(
 
 def norm(active: Active, x: Array, gamma: Array, beta: Array | None, eps: float) -> Array:
     """See reference.layer_norm and reference.rms_norm."""
+    if active.tape is not None:
+        return active.tape.norm(x, gamma, beta, eps)
     x = _rows(x)
     out = np.empty(x.shape, np.float32)
     n = len(gamma)
-    _check(
+    check(
         lib.s2s_norm(
-            _ISA_NUMBERS[active.isa],  # type: ignore[index]
+            ISA_NUMBERS[active.isa],  # type: ignore[index]
             active.threads,
             x.size // n,
             n,
@@ -301,12 +308,14 @@ def norm(active: Active, x: Array, gamma: Array, beta: Array | None, eps: float)
 
 def recur(active: Active, gates: Array, cell: Array, plus: Array) -> tuple[Array, Array]:
     """See reference.recur."""
+    if active.tape is not None:
+        return active.tape.recur(gates, cell, plus)
     rows, n = cell.shape
     out, new_cell = np.empty((rows, n), np.float32), np.empty((rows, n), np.float32)
     cell, plus = _rows(cell), _rows(plus)
-    _check(
+    check(
         lib.s2s_recur(
-            _ISA_NUMBERS[active.isa],  # type: ignore[index]
+            ISA_NUMBERS[active.isa],  # type: ignore[index]
             rows,
             n,
             _floats(gates),
@@ -327,9 +336,9 @@ def best(active: Active, logits: Array, count: int) -> tuple[Array, Array, Array
     ids = np.empty((rows, count), np.int64)
     log_probabilities = np.empty((rows, count), np.float32)
     statistics = np.empty((rows, 2), np.float32)
-    _check(
+    check(
         lib.s2s_best(
-            _ISA_NUMBERS[active.isa],  # type: ignore[index]
+            ISA_NUMBERS[active.isa],  # type: ignore[index]
             active.threads,
             rows,
             n,

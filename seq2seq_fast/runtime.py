@@ -7,14 +7,19 @@ a result.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
+from collections.abc import Iterator
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from . import native
+
+if TYPE_CHECKING:
+    from .program import Tape
 
 __all__ = ["info", "use"]
 
@@ -28,6 +33,7 @@ class Active(NamedTuple):
     backend: str
     isa: str | None  # None on the numpy backend
     threads: int
+    tape: Tape | None = None  # where the kernel's calls are recorded, instead of being made
 
 
 def _choose(
@@ -101,6 +107,17 @@ def current() -> Active:
     if _default is None:
         _default = _from_environment()
     return _default
+
+
+@contextlib.contextmanager
+def recording(tape: Tape) -> Iterator[None]:
+    """The calling thread's native calls go on the tape, inside a `with` block."""
+    before, active = _local.active, current()
+    _local.active = active._replace(tape=tape)
+    try:
+        yield
+    finally:
+        _local.active = before
 
 
 class use:

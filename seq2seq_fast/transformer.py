@@ -8,13 +8,13 @@ does so from files.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from .cache import KeyValueCache
-from .generate import Hypothesis, Options, Token, search, stream
+from .generate import Options, Token, mean_over_heads, search, stream
 from .layers import (
     SSRU,
     Cell,
@@ -133,7 +133,7 @@ class State:
         if sequences is not None:
             memory = tuple(cache.select(sequences) for cache in memory)
             lengths = lengths[sequences]
-        return State(self.position, past, memory, lengths, len(rows), self.output)
+        return replace(self, past=past, memory=memory, lengths=lengths, rows=len(rows))
 
 
 class Step(NamedTuple):
@@ -232,23 +232,26 @@ class EncoderDecoder:
         ValueError
             Not one token per row, a token that is not in the vocabulary, or no such layer.
         """
-        decoder = self.decoder
-        layers = range(len(decoder.layers))
+        layers = range(len(self.decoder.layers))
         if attention is not None and not -len(layers) <= attention < len(layers):
-            raise ValueError(f"attention must be a layer from 0 to {len(layers) - 1}; got {attention}")
+            raise ValueError(
+                f"attention must be a layer from 0 to {len(layers) - 1}; got {attention}"
+            )
         wanted = None if attention is None else layers[attention]
-        x = self._input(ids, state)
+        return self.decode(self._input(ids, state), state, wanted)
+
+    def decode(self, x: Array, state: State, wanted: int | None) -> Step:
+        """A step's layers: x (rows, features) are embedded tokens; `wanted` is the layer whose
+        attention is."""
         past, weights = [], None
         for i, (layer, before, memory) in enumerate(
-            zip(decoder.layers, state.past, state.memory, strict=True)
+            zip(self.decoder.layers, state.past, state.memory, strict=True)
         ):
             x, after, found = layer.step(x, before, memory, i == wanted)
             past.append(after)
             weights = weights if found is None else found
-        x = x if decoder.norm is None else decoder.norm(x)
-        after_all = State(
-            state.position + 1, tuple(past), state.memory, state.lengths, state.rows, state.output
-        )
+        x = x if self.decoder.norm is None else self.decoder.norm(x)
+        after_all = replace(state, position=state.position + 1, past=tuple(past))
         return Step(state.output(x), after_all, weights)
 
     def _input(self, ids: Sequence[int] | Array | None, state: State) -> Array:
@@ -364,14 +367,6 @@ def _checked(ids: Array, size: int, name: str) -> Array:
     if ids.size and (ids.min() < 0 or ids.max() >= size):
         raise ValueError(f"{name} must be from 0 to {size - 1}; got {ids.min()} to {ids.max()}")
     return ids
-
-
-def mean_over_heads(weights: Array) -> Array:
-    """(rows, heads, keys) -> (rows, keys), heads added left to right."""
-    total = np.zeros_like(weights[:, 0])
-    for head in range(weights.shape[1]):
-        total = total + weights[:, head]
-    return total / np.float32(weights.shape[1])
 
 
 def _distinct_arrays(part: Any) -> list[Array]:

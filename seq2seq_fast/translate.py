@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from .formats.marian import Shortlist
 from .generate import Hypothesis
 from .load import load
 from .text import Vocabulary, sentences
@@ -85,9 +86,16 @@ class Translator:
     'Como você está hoje?'
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, language: str = "en") -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        language: str = "en",
+        weights: str | None = None,
+        shortlist: bool = False,
+    ) -> None:
         folder = Path(path)
-        self.model = load(folder)
+        self.model = load(folder, weights=weights)
         self.language = language
         folder = folder if folder.is_dir() else folder.parent
         found = sorted(folder.glob("*.spm"))
@@ -102,6 +110,13 @@ class Translator:
                 f"{found[0]}: not the model's vocabulary: {have[0]} tokens, end {have[1]},"
                 f" unknown {have[2]}; expected {size}, {self.model.eos}, {self.model.unk}"
             )
+        self.shortlist = None
+        if shortlist:
+            lists = sorted(folder.glob("lex*.bin"))
+            if len(lists) != 1:
+                names = ", ".join(file.name for file in lists) or "none"
+                raise FileNotFoundError(f"{folder}: expected one lex*.bin shortlist; found {names}")
+            self.shortlist = Shortlist(lists[0], size)
 
     def translate(self, texts: Iterable[str]) -> list[Translation]:
         """Translate texts, each of any number of sentences; a blank text gives a blank one.
@@ -131,7 +146,9 @@ class Translator:
         found: dict[int, Hypothesis] = {}
         for start in range(0, len(order), BATCH_SENTENCES):
             batch = order[start : start + BATCH_SENTENCES]
-            hypotheses = self.model.generate([flat[i] for i in batch])
+            ids = [flat[i] for i in batch]
+            lists = [self.shortlist(source) for source in ids] if self.shortlist else None
+            hypotheses = self.model.generate(ids, vocabulary=lists)
             found.update(zip(batch, hypotheses, strict=True))
         number = iter(range(len(flat)))
         return [

@@ -284,17 +284,19 @@ static void best(int64_t n, const float *x, int k, int64_t *ids, float *log_prob
 static float quantise(int64_t n, const float *x, float scale, void *to_, int32_t *sum)
 {
     i8_input *const to = to_;
-    float greatest = 0;
-    int finite = 1;
-    for (int64_t i = 0; i < n; i++) {
-        const float magnitude = x[i] < 0 ? 0 - x[i] : x[i];
-        greatest = magnitude > greatest ? magnitude : greatest;
-        finite &= magnitude < INFINITY;
+    const f32_vec zero = f32_set1(0);
+    f32_vec most = zero, broken = zero; /* broken: NaN if any number is not finite, else 0 */
+    for (int64_t i = 0; i < n; i += S2S_LANES) {
+        const f32_vec y = load_row(x + i, n - i, 0);
+        most = f32_max(f32_if_less(y, zero, f32_sub(zero, y), y), most);
+        broken = f32_add(broken, f32_mul(y, zero));
     }
+    const float nan = f32_fold_add(broken), greatest = f32_fold_max(most);
+    const int64_t finite = nan == nan ? n : 0;
     if (scale == 0)
         scale = 127 / (greatest > I8_LEAST ? greatest : I8_LEAST);
     int32_t total = 0;
-    for (int64_t i = 0; i < n && finite; i++) {
+    for (int64_t i = 0; i < finite; i++) {
         float y = x[i] * scale;
         y = y < -127 ? -127 : y;
         y = y > 127 ? 127 : y;
@@ -302,10 +304,10 @@ static float quantise(int64_t n, const float *x, float scale, void *to_, int32_t
         to[i] = (i8_input)q;
         total += q;
     }
-    for (int64_t i = finite ? n : 0; i < (n + 3) / 4 * 4; i++)
+    for (int64_t i = finite; i < (n + 3) / 4 * 4; i++)
         to[i] = 0;
     *sum = total;
-    return finite ? scale : NAN;
+    return nan == nan ? scale : NAN;
 }
 
 I8_TARGET static ALWAYS_INLINE void integer_tile_of(const int rows, const int cols,

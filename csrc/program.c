@@ -1,0 +1,109 @@
+/* A program: the calls that a step of a decoder consists of, recorded once and run again and again,
+ * in one call from Python. Beside the layers' own functions it has two that only steps need: the
+ * vectors of tokens, and a cache's next key and value. Neither is worth a kernel. */
+#include <string.h>
+
+#include "fpstate.h"
+#include "kernels.h"
+#include "seq2seq_fast.h"
+
+/* The weight of `token` and one feature, and what it is divided by. */
+static float weight(const s2s_matrix *m, const s2s_kernels *kernels, int64_t token, int64_t feature)
+{
+    const int64_t panel = token / S2S_LANES, lane = token % S2S_LANES;
+    if (m->type == S2S_INT8) {
+        const int64_t quads = (m->inputs + 3) / 4;
+        const uint8_t *const at = (const uint8_t *)m->panels
+                                  + ((panel * quads + feature / 4) * S2S_LANES + lane) * 4;
+        return (float)(at[feature % 4] - 128) / m->scales[token];
+    }
+    float wide;
+    const char *const at = (const char *)m->panels
+                           + ((panel * m->inputs + feature) * S2S_LANES + lane)
+                                 * (int64_t)kernels->element_size;
+    kernels->widen(at, 1, &wide);
+    return wide;
+}
+
+/* out [rows][inputs] = weight * scale + position; a token below 0 is the zero vector. */
+static void embed(const s2s_op *op, int isa, int64_t rows)
+{
+    const s2s_matrix *const m = op->matrix;
+    const s2s_kernels *const kernels =
+        s2s_kernels_of(isa, m->type == S2S_INT8 ? S2S_FLOAT32 : m->type);
+    const int64_t *const tokens = op->in[0];
+    const float *const positions = op->in[1];
+    const float *const position = positions ? positions + *op->step * m->inputs : NULL;
+    const float scale = (float)op->number;
+    for (int64_t r = 0; r < rows; r++) {
+        float *const out = (float *)op->out[0] + r * m->inputs;
+        for (int64_t j = 0; j < m->inputs; j++) {
+            float x = tokens[r] < 0 ? 0 : weight(m, kernels, tokens[r], j);
+            if (op->number != 1)
+                x = x * scale;
+            out[j] = position ? x + position[j] : x;
+        }
+    }
+}
+
+/* One key and value of each row to the end of its cache: in[0], in[1] (rows, stride in[...] apart)
+ * are [heads * width]; out[0] panels, out[1] values, out[2] the spans, whose keys count. */
+static void append(const s2s_op *op, int64_t rows)
+{
+    const s2s_attention_problem *const p = op->problem;
+    s2s_span *const spans = op->out[2];
+    const int64_t width = p->width, value_width = p->value_width;
+    for (int64_t r = 0; r < rows; r++) {
+        const int64_t at = spans[r].keys++;
+        const float *const key = (const float *)op->in[0] + r * op->stride;
+        const float *const value = (const float *)op->in[1] + r * op->stride;
+        for (int64_t h = 0; h < p->key_heads; h++) {
+            float *const panel = (float *)((char *)op->out[0] + r * p->key.lead[0]
+                                           + h * p->key.head + at / S2S_LANES * p->key.row);
+            for (int64_t c = 0; c < width; c++)
+                panel[c * S2S_LANES + at % S2S_LANES] = key[h * width + c];
+            memcpy((char *)op->out[1] + r * p->value.lead[0] + h * p->value.head
+                       + at * p->value.row,
+                   value + h * value_width, (size_t)value_width * sizeof *value);
+        }
+    }
+}
+
+static int run(const s2s_op *op, int isa, int threads, int64_t sequences)
+{
+    const int64_t rows = op->rows * sequences, n = op->n;
+    s2s_fpstate state;
+    switch (op->kind) {
+    case S2S_OP_LINEAR:
+        return s2s_linear(op->matrix, isa, threads, op->choice, rows, op->in[0],
+                          op->matrix->inputs, op->in[1], op->matrix->outputs, op->multiply,
+                          op->out[0], op->matrix->outputs);
+    case S2S_OP_NORM:
+        return s2s_norm(isa, threads, rows, n, op->in[0], op->in[1], op->in[2], op->number,
+                        op->out[0]);
+    case S2S_OP_RECUR:
+        return s2s_recur(isa, rows, n, op->in[0], op->in[1], op->in[2], op->out[1], op->out[0]);
+    case S2S_OP_ATTEND:
+        op->problem->lead[0] = rows;
+        return s2s_attention(op->problem, isa, threads, op->number, 0, op->in[0], op->in[1],
+                             op->in[2], NULL, NULL, NULL, op->in[3], op->out[0], NULL, NULL);
+    case S2S_OP_EMBED:
+        state = s2s_fp_enter();
+        embed(op, isa, rows);
+        s2s_fp_leave(state);
+        return S2S_OK;
+    default:
+        append(op, rows);
+        return S2S_OK;
+    }
+}
+
+int s2s_run_program(const s2s_op *ops, int64_t count, int isa, int threads, int64_t sequences)
+{
+    for (int64_t i = 0; i < count; i++) {
+        const int status = run(ops + i, isa, threads, sequences);
+        if (status != S2S_OK)
+            return status;
+    }
+    return S2S_OK;
+}

@@ -1,0 +1,232 @@
+"""A decoder's step as one native call: recorded once, run for every token.
+
+The layers' Python costs more than a small model's arithmetic. So a search records the calls of one
+step (while a Tape is active, layers put their calls on it and give the arrays that will hold the
+results), and then runs the record. What is computed, and its bits, are those of the layers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import native, runtime
+from .cache import KeyValueCache
+from .layers import Cell, History
+
+if TYPE_CHECKING:
+    from .attention import Plan
+    from .layers import Embedding
+    from .transformer import EncoderDecoder, State
+
+Array = np.ndarray[Any, Any]
+
+
+class Tape:
+    """Calls in the order in which they were recorded."""
+
+    def __init__(self, sequences: int) -> None:
+        self.sequences = sequences
+        self.ops: list[dict[str, Any]] = []
+        self.held: list[Any] = []  # what the ops' pointers lead to
+        self.memory_spans: list[Array] = []  # of attention to what no step appends to
+        self._appends: dict[int, dict[str, Any]] = {}  # by the address of the cache's keys
+
+    def _add(
+        self,
+        kind: int,
+        rows: int,
+        ins: tuple[Array | None, ...],
+        outs: tuple[Array, ...],
+        **fields: Any,
+    ) -> None:
+        self.held.append((ins, outs))
+        op = dict(_NOTHING, kind=kind, rows=rows // self.sequences, **fields)
+        for names, arrays in ((_INS, ins), (_OUTS, outs)):
+            for name, array in zip(names, arrays, strict=False):
+                op[name] = 0 if array is None else _address(array)
+        self.ops.append(op)
+
+    def linear(
+        self,
+        weights: native.Weights,
+        x: Array,
+        activation: int,
+        plus: Array | None,
+        times: Array | None,
+    ) -> Array:
+        out = np.empty((*x.shape[:-1], weights.outputs), np.float32)
+        other = times if plus is None else plus
+        assert x.flags.c_contiguous and (other is None or other.flags.c_contiguous)
+        self.held.append(weights)
+        self._add(
+            native.lib.S2S_OP_LINEAR, x.size // weights.inputs, (x, other), (out,),
+            choice=activation, multiply=times is not None, matrix=weights.address,
+        )  # fmt: skip
+        return out
+
+    def norm(self, x: Array, gamma: Array, beta: Array | None, eps: float) -> Array:
+        out = np.empty(x.shape, np.float32)
+        n = len(gamma)
+        self._add(native.lib.S2S_OP_NORM, x.size // n, (x, gamma, beta), (out,), n=n, number=eps)
+        return out
+
+    def recur(self, gates: Array, cell: Array, plus: Array) -> tuple[Array, Array]:
+        """The new cell takes the place of the old one."""
+        out = np.empty(cell.shape, np.float32)
+        self._add(
+            native.lib.S2S_OP_RECUR, len(cell), (gates, cell, plus), (out, cell), n=cell.shape[1]
+        )
+        return out, cell
+
+    def attention(
+        self, plan: Plan, query: Array, key: Array, value: Array, scale: float, spans: Array, out: Array
+    ) -> None:
+        strides = (query.strides, key.strides, value.strides, out.strides)
+        shared = native._problem(plan, *strides, None, None, None, None, None)
+        problem = native.ffi.new("s2s_attention_problem *", shared[0])
+        self.held.append(problem)
+        address = int(native.ffi.cast("uintptr_t", problem))
+        appended = self._appends.pop(_address(key), None)
+        if appended is None:
+            self.memory_spans.append(spans)
+        else:
+            appended["problem"], appended["out2"] = address, _address(spans)
+        self._add(
+            native.lib.S2S_OP_ATTEND, plan.lead[0], (query, key, value, spans), (out,),
+            problem=address, number=scale,
+        )  # fmt: skip
+
+    def embed(self, embedding: Embedding, tokens: Array, step: Array, positions: Array | None) -> Array:
+        """`step` holds which of the position vectors is meant."""
+        weights = native.Weights(embedding.matrix, None)
+        out = np.empty((len(tokens), embedding.width), np.float32)
+        self.held += [weights, step]
+        self._add(
+            native.lib.S2S_OP_EMBED, len(tokens), (tokens, positions), (out,),
+            matrix=weights.address, number=embedding.scale, step=_address(step),
+        )  # fmt: skip
+        return out
+
+    def append(self, cache: KeyValueCache, keys: Array, values: Array) -> None:
+        """A key and a value (rows, heads, 1, width) to each sequence of a cache, which attention to
+        the cache is to follow."""
+        panels, stored, _ = cache._operands(None)
+        self._add(
+            native.lib.S2S_OP_APPEND, len(keys), (keys, values), (panels, stored),
+            stride=keys.strides[0] // keys.itemsize,
+        )  # fmt: skip
+        self._appends[_address(panels)] = self.ops[-1]
+
+    def compiled(self) -> Array:
+        """The ops as the kernel takes them."""
+        return np.array([tuple(op.values()) for op in self.ops], _OP)
+
+
+def _address(array: Array) -> int:
+    if array.flags.c_contiguous:
+        return int(native.ffi.cast("uintptr_t", native.ffi.from_buffer(array)))
+    return int(array.__array_interface__["data"][0])
+
+
+# The kernel's s2s_op.
+_INS, _OUTS = ("in0", "in1", "in2", "in3"), ("out0", "out1", "out2")
+_OP = np.dtype(
+    [("kind", "i4"), ("choice", "i4"), ("multiply", "i4"), ("rows", "i8"), ("n", "i8"),
+     ("stride", "i8"), ("number", "f8"),
+     *((name, np.uintp) for name in ("matrix", "problem", "step", *_INS, *_OUTS))],
+    align=True,
+)  # fmt: skip
+_NOTHING = dict.fromkeys(_OP.names or (), 0)
+
+
+class Program:
+    """The steps of a search over a state that nobody else has."""
+
+    def __init__(self, model: EncoderDecoder, state: State, most_steps: int) -> None:
+        self.model = model
+        self.active = runtime.current()
+        self.sequences = len(state.lengths)
+        self.beams = state.rows // self.sequences
+        self.state = state
+        self.step_number = np.zeros(1, np.int64)
+        embedding = model.decoder.embedding
+        self.positions = None
+        if embedding.positions is not None:
+            self.positions = np.ascontiguousarray(embedding.positions(0, most_steps))
+        self._record()
+
+    @property
+    def rows(self) -> int:
+        return self.sequences * self.beams
+
+    def _record(self) -> None:
+        tape = Tape(self.sequences)
+        self.tokens = np.zeros(self.rows, np.int64)
+        embedding = self.model.decoder.embedding
+        with runtime.recording(tape):
+            x = tape.embed(embedding, self.tokens, self.step_number, self.positions)
+            x = x if embedding.norm is None else embedding.norm(x)
+            self.logits, self.state, _ = self.model.decode(x, self.state, None)
+        self._tape, self._ops = tape, tape.compiled()
+
+    def step(self, tokens: Array | None) -> Array:
+        """One token further: tokens (rows,), None at first -> logits (rows, vocabulary), which the
+        next step writes over."""
+        if tokens is None:
+            self.tokens[: self.rows] = -1 if self.model.bos is None else self.model.bos
+        else:
+            self.tokens[: self.rows] = tokens
+        number = int(self.step_number[0])
+        if any(isinstance(past, History) and past.cache.capacity <= number for past in self.state.past):
+            self._grow(number)
+        active = self.active
+        native.check(
+            native.lib.s2s_run_program(
+                native.ffi.from_buffer("s2s_op *", self._ops),
+                len(self._ops),
+                native.ISA_NUMBERS[active.isa],  # type: ignore[index]
+                active.threads,
+                self.sequences,
+            ),
+            "step",
+        )
+        self.step_number[0] += 1
+        return self.logits[: self.rows]
+
+    def _grow(self, length: int) -> None:
+        """Room for more keys: what is in use moves, and the step is recorded anew."""
+        tokens = self.tokens[: self.rows].copy()
+        rows, sequences = np.arange(self.rows), np.arange(self.sequences)
+        past: list[Any] = []
+        for layer in self.state.past:
+            if isinstance(layer, History):
+                cache = layer.cache
+                cache._lengths[:] = length
+                cache._move(rows, 2 * cache.capacity)
+                past.append(History(cache, length))
+            else:
+                past.append(layer.select(rows))
+        memory = tuple(cache.select(sequences) for cache in self.state.memory)
+        self.state = replace(self.state, past=tuple(past), memory=memory, rows=self.rows)
+        self._record()
+        self.tokens[:] = tokens
+
+    def select(self, rows: Array, sequences: Array | None) -> None:
+        """Go on with the given rows; `sequences` says whose they are, if that changes."""
+        length = int(self.step_number[0])
+        for layer in self.state.past:
+            if isinstance(layer, Cell):
+                moved = np.flatnonzero(rows != np.arange(len(rows)))
+                layer.values[moved] = layer.values[rows[moved]]
+            else:
+                layer.cache._rearrange(rows, length)
+        if sequences is not None:
+            moved = np.flatnonzero(sequences != np.arange(len(sequences)))
+            for cache in self.state.memory:
+                cache._rearrange(sequences, cache.capacity)
+            for spans in self._tape.memory_spans:
+                spans[moved] = spans[sequences[moved]]
+            self.sequences = len(sequences)
