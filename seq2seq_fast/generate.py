@@ -287,7 +287,9 @@ class _Search:
     def _likeliest(self, logits: Array) -> tuple[Array, Array]:
         columns, log_probabilities, _ = best(logits, 1)
         tokens = self.vocabulary.ids(columns, self.sources, 1)[:, 0]
-        return tokens, log_probabilities[:, 0].astype(np.float64)
+        scores = log_probabilities[:, 0].astype(np.float64)
+        tokens[scores == -np.inf] = self.model.eos  # the options leave no token: an end it is
+        return tokens, scores
 
     def _sampled(self, logits: Array) -> tuple[Array, Array]:
         options = self.options
@@ -296,11 +298,13 @@ class _Search:
             _draw(row, kept[i] if options.top_k else None, options, self.draws[source])
             for i, (row, source) in enumerate(zip(logits, self.sources.tolist(), strict=True))
         ]
-        columns = np.array(chosen)[:, None]
+        columns = np.array([column or 0 for column in chosen])[:, None]
         taken = np.take_along_axis(logits, columns, axis=1)
-        log_probabilities = (taken - statistics[:, :1]) - statistics[:, 1:]
+        scores = ((taken - statistics[:, :1]) - statistics[:, 1:])[:, 0].astype(np.float64)
         tokens = self.vocabulary.ids(columns, self.sources, 1)[:, 0]
-        return tokens, log_probabilities[:, 0].astype(np.float64)
+        none = np.array([column is None for column in chosen])
+        tokens[none], scores[none] = self.model.eos, -np.inf
+        return tokens, scores
 
     def _beams(self, logits: Array) -> list[tuple[int, Token]]:
         beams, sources = self.beams, len(self.sources)
@@ -324,7 +328,8 @@ class _Search:
         taken = np.tile(np.arange(beams), (sources, 1))
         done = np.zeros(sources, bool)
         last = self.limits[self.sources] <= self.position + 1
-        for i in np.flatnonzero(last | (tokens[:, :beams] == self.model.eos).any(axis=1)).tolist():
+        ends = (tokens[:, :beams] == self.model.eos).any(axis=1) | (scores[:, 0] == -np.inf)
+        for i in np.flatnonzero(last | ends).tolist():
             taken[i], done[i] = self._ended(
                 i, tokens[i], parents[i], token_scores[i], scores[i], bool(last[i])
             )
@@ -357,7 +362,13 @@ class _Search:
             if spare < len(tokens):
                 taken[beam] = spare
                 spare += 1
+            else:
+                scores[beam] = -np.inf
         found = len(self.found[self.sources[i]])
+        if not found and scores[0] == -np.inf:  # the options leave no token: an end it is
+            self._found(i, parents[0], self.position, eos, -np.inf, -np.inf)
+        if (scores[taken] == -np.inf).all():
+            return taken, True
         plain = options.patience == 1 and not (options.length_penalty or options.coverage_penalty)
         if options.early_stopping or plain:
             return taken, last or (best_ended and found >= (options.n_best or 1))
@@ -547,12 +558,17 @@ def _repeats(tokens: list[int], n: int) -> list[int]:
     )
 
 
-def _draw(logits: Array, kept: Array | None, options: Options, bits: np.random.Philox) -> int:
-    """A token by its probability: the walk goes in the order of ids, in float64.
+def _draw(
+    logits: Array, kept: Array | None, options: Options, bits: np.random.Philox
+) -> int | None:
+    """A token by its probability: the walk goes in the order of ids, in float64. None if there is
+    no token left.
 
     logits (n,); `kept` are the ones to draw from, all if None.
     """
     columns = np.arange(len(logits)) if kept is None else np.sort(kept)
+    if (logits[columns] == -np.inf).all():
+        return None
     probabilities, _ = reference.softmax(logits[columns][None] / np.float32(options.temperature))
     weights = probabilities[0].astype(np.float64)
     if options.top_p < 1:

@@ -331,6 +331,11 @@ class _MarianBuilder(_Builder):
 class _CTranslate2Builder(_Builder):
     ACTIVATIONS = ("relu", "gelu_tanh", "silu", "gelu", "gelu_sigmoid", "tanh", "sigmoid")
     NORM_EPS = 1e-5
+    NO_MATTER = (  # to a single source, and to what is generated
+        "encoder/embeddings_merge",
+        "decoder/alignment_heads",
+        "decoder/alignment_layer",
+    )
 
     def __init__(self, file: Path, weights: str | None) -> None:
         super().__init__(file, weights)
@@ -338,6 +343,7 @@ class _CTranslate2Builder(_Builder):
         if read.spec != "TransformerSpec":
             raise self.fail(f"is a {read.spec}; read so far: TransformerSpec")
         self.tensors = read.tensors
+        self.used = set(self.NO_MATTER)
         self.matrices: dict[int, Matrix] = {}
         self.config = self.read_config()
         eps = self.config.get("layer_norm_epsilon")
@@ -358,11 +364,6 @@ class _CTranslate2Builder(_Builder):
         return found
 
     def model(self) -> EncoderDecoder:
-        for side in ("encoder", "decoder"):
-            if f"{side}/layer_0/self_attention/relative_attention_bias" in self.tensors or (
-                f"{side}/layer_0/self_attention/relative_position_keys" in self.tensors
-            ):
-                raise self.fail(f"{side}: relative positions are not read so far")
         encoder_embedding = self.embedding("encoder", "embeddings_0")
         decoder_embedding = self.embedding("decoder", "embeddings")
         encoder = tuple(
@@ -387,15 +388,23 @@ class _CTranslate2Builder(_Builder):
         )
         output = self.linear("decoder/projection", decoder_embedding.width, None)
         bos, eos = self.special_tokens(output.matrix.outputs)
+        if self.flag("decoder/start_from_zero_embedding", 0):
+            bos = None
+        encoder_norm = self.norm("encoder/layer_norm", optional=True)
+        decoder_norm = self.norm("decoder/layer_norm", optional=True)
+        # What is not understood must not be passed over: it would change every result.
+        for name in sorted(set(self.tensors) - self.used):
+            if self.tensors[name].size != 1 or self.flag(name, 0):
+                raise self.fail(f"has {name}, which is not read so far")
         return EncoderDecoder(
-            Encoder(encoder_embedding, encoder, self.norm("encoder/layer_norm", optional=True)),
-            Decoder(decoder_embedding, decoder, output, self.norm("decoder/layer_norm", optional=True)),
+            Encoder(encoder_embedding, encoder, encoder_norm),
+            Decoder(decoder_embedding, decoder, output, decoder_norm),
             bos=bos,
             eos=eos,
             unk=None,
         )
 
-    def special_tokens(self, size: int) -> tuple[int, int]:
+    def special_tokens(self, size: int) -> tuple[int | None, int]:
         """The ids of the decoder's first input and of the end, by the vocabulary beside the model."""
         tokens = self.vocabulary()
         if len(tokens) < size:
@@ -432,7 +441,7 @@ class _CTranslate2Builder(_Builder):
         positions: Sinusoids | LearnedPositions
         encodings = f"{side}/position_encodings/encodings"
         if encodings in self.tensors:
-            table = self.tensors[encodings]
+            table = self.tensor(encodings)
             self.fits(encodings, table.shape, (None, width))
             positions = LearnedPositions(table.astype(np.float32))
         else:
@@ -443,14 +452,18 @@ class _CTranslate2Builder(_Builder):
             matrix, scale, positions, self.norm(f"{side}/layernorm_embedding", optional=True)
         )
 
-    def heads_of(self, side: str, width: int) -> Heads:
+    def heads_of(self, name: str, side: str, width: int) -> Heads:
         heads = self.flag(f"{side}/num_heads", 8)
-        return self.divided(width, heads, self.flag(f"{side}/num_heads_kv", heads) or heads)
+        key_heads = 1 if self.flag(f"{side}/multi_query_attention", 0) else heads
+        key_heads = self.flag(f"{name}/num_heads_kv", self.flag(f"{side}/num_heads_kv", key_heads))
+        if key_heads < 1 or heads % key_heads:
+            raise self.fail(f"{name}: {heads} heads do not divide over {key_heads} key heads")
+        return self.divided(width, heads, key_heads)
 
     def self_attention(self, name: str, side: str) -> SelfAttention:
         projection = self.linear(f"{name}/linear_0", None, None)
         width = projection.matrix.inputs
-        heads = self.heads_of(side, width)
+        heads = self.heads_of(name, side, width)
         self.fits(
             f"{name}/linear_0/weight",
             (projection.matrix.outputs, width),
@@ -461,7 +474,7 @@ class _CTranslate2Builder(_Builder):
     def cross_attention(self, name: str, side: str) -> CrossAttention:
         query = self.linear(f"{name}/linear_0", None, None)
         width = query.matrix.inputs
-        heads = self.heads_of(side, width)
+        heads = self.heads_of(name, side, width)
         key_value = self.linear(f"{name}/linear_1", None, 2 * heads.key_width)
         return CrossAttention(query, key_value, self.linear(f"{name}/linear_2", width, width), heads)
 
@@ -488,7 +501,7 @@ class _CTranslate2Builder(_Builder):
             return None
         gamma = self.tensor(f"{name}/gamma")
         self.fits(f"{name}/gamma", gamma.shape, (None,))
-        beta = self.tensors.get(f"{name}/beta")
+        beta = self.optional(f"{name}/beta")
         if beta is not None:
             self.fits(f"{name}/beta", beta.shape, gamma.shape)
             beta = beta.astype(np.float32)
@@ -496,7 +509,7 @@ class _CTranslate2Builder(_Builder):
 
     def linear(self, name: str, inputs: int | None, outputs: int | None) -> Linear:
         matrix = self.matrix(name, inputs, outputs)
-        bias = self.tensors.get(f"{name}/bias")
+        bias = self.optional(f"{name}/bias")
         if bias is not None:
             self.fits(f"{name}/bias", bias.shape, (matrix.outputs,))
             bias = bias.astype(np.float32)
@@ -506,6 +519,7 @@ class _CTranslate2Builder(_Builder):
         """A weight (outputs, inputs), packed once under all of its names."""
         rows = self.tensor(f"{name}/weight")
         self.fits(f"{name}/weight", rows.shape, (outputs, inputs))
+        self.used.add(f"{name}/weight_scale")  # shared, as the weights are
         place = rows.__array_interface__["data"][0]
         if place not in self.matrices:
             self.matrices[place] = self.kept(self.packed(name, rows))
@@ -528,13 +542,18 @@ class _CTranslate2Builder(_Builder):
     def flag(self, name: str, default: int) -> int:
         if name not in self.tensors:
             return default
-        if self.tensors[name].size != 1:
-            raise self.fail(f"tensor {name} has the shape {self.tensors[name].shape}, expected ()")
-        return int(self.tensors[name].reshape(()))
+        value = self.tensor(name)
+        if value.size != 1 or not np.isfinite(value).all():
+            raise self.fail(f"tensor {name} is {value!r:.60}, expected one number")
+        return int(value.reshape(()))
+
+    def optional(self, name: str) -> Array | None:
+        return self.tensor(name) if name in self.tensors else None
 
     def tensor(self, name: str) -> Array:
         if name not in self.tensors:
             raise self.fail(f"tensor {name} is missing")
+        self.used.add(name)
         return self.tensors[name]
 
 

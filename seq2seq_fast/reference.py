@@ -604,4 +604,6 @@ def best(logits: Array, count: int) -> tuple[Array, Array, Array]:
     shift = np.where(values[:, :1] == -np.inf, logits.dtype.type(0), values[:, :1])
     log_total = log(row_sum(exp(logits - shift)))
     statistics = np.concatenate([shift, log_total], axis=1)
-    return ids, canonical((values - shift) - log_total), statistics
+    log_probabilities = canonical((values - shift) - log_total)
+    # Where nothing is possible, neither is this.
+    return ids, np.where(values == -np.inf, values, log_probabilities), statistics

@@ -275,7 +275,8 @@ static void best(int64_t n, const float *x, int k, int64_t *ids, float *log_prob
     statistics[1] = logarithm(total);
     for (int i = 0; i < k; i++) {
         const float y = (log_probabilities[i] - shift) - statistics[1];
-        log_probabilities[i] = y == y ? y : NAN;
+        if (log_probabilities[i] != -INFINITY) /* where nothing is possible, neither is this */
+            log_probabilities[i] = y == y ? y : NAN;
     }
 }
 

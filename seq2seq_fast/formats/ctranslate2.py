@@ -107,6 +107,8 @@ class _Reader:
             if name not in tensors:
                 raise self.fail(f"alias {alias} is of {name}, which is missing")
             tensors[alias] = tensors[name]
+            if f"{name}_scale" in tensors:  # its quantisation goes with it
+                tensors.setdefault(f"{alias}_scale", tensors[f"{name}_scale"])
         return CTranslate2Model(spec, revision, tensors)
 
     def count(self, what: str) -> int:
