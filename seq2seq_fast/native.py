@@ -65,13 +65,23 @@ def _readable(array: Array) -> Array:
     return array if in_place(array) else array.copy(order="C")
 
 
+def first_of(array: Array) -> Any:
+    """A pointer to the first element of an array that the kernel can use where it lies."""
+    if array.flags.c_contiguous:
+        return ffi.from_buffer(array)
+    if array.size == 0:
+        return ffi.NULL
+    # The first row is contiguous; NumPy takes longer to tell an address than to cut it out.
+    return ffi.from_buffer(array[(0,) * (array.ndim - 1)])
+
+
 def _operand(array: Array) -> tuple[Any, Array]:
     """A pointer to the first element, and the array, which must outlive it: a copy if need be."""
     flags = array.flags
     if flags.c_contiguous and flags.aligned:
         return ffi.from_buffer(array), array
     array = _readable(array)
-    return ffi.cast("void *", array.__array_interface__["data"][0]), array
+    return first_of(array), array
 
 
 def _broadcasting(array: Array | None) -> tuple[Any, Array | None, Signature | None]:

@@ -126,9 +126,7 @@ class Tape:
 
 
 def _address(array: Array) -> int:
-    if array.flags.c_contiguous:
-        return int(native.ffi.cast("uintptr_t", native.ffi.from_buffer(array)))
-    return int(array.__array_interface__["data"][0])
+    return int(native.ffi.cast("uintptr_t", native.first_of(array)))
 
 
 # The kernel's s2s_op.
