@@ -5,6 +5,7 @@ from .cache import KeyValueCache
 from .fingerprint import fingerprint
 from .load import load
 from .runtime import info, use
+from .save import save
 from .transformer import EncoderDecoder
 from .translate import Translation, Translator
 
@@ -19,5 +20,6 @@ __all__ = [
     "info",
     "load",
     "ragged_attention",
+    "save",
     "use",
 ]

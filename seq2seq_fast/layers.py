@@ -17,7 +17,7 @@ from . import native, reference
 from .attention import attention
 from .cache import KeyValueCache
 from .runtime import current
-from .weights import Matrix
+from .weights import Matrix, check_floats
 
 Array = np.ndarray[Any, Any]
 
@@ -28,6 +28,10 @@ class Linear:
 
     matrix: Matrix
     bias: Array | None = None  # (outputs,)
+
+    def __post_init__(self) -> None:
+        if self.bias is not None:
+            check_floats("bias", self.bias, self.matrix.outputs)
 
     @functools.cached_property
     def _native(self) -> native.Weights:
@@ -86,6 +90,11 @@ class Norm:
     beta: Array | None
     eps: float
 
+    def __post_init__(self) -> None:
+        check_floats("gamma", self.gamma, self.gamma.size)
+        if self.beta is not None:
+            check_floats("beta", self.beta, self.gamma.size)
+
     def __call__(self, x: Array) -> Array:
         active = current()
         if active.backend == "native":
@@ -93,6 +102,12 @@ class Norm:
         if self.beta is None:
             return reference.rms_norm(x, self.gamma, self.eps)
         return reference.layer_norm(x, self.gamma, self.beta, self.eps)
+
+
+def must_equal(what: str, *numbers: int) -> None:
+    """Raises ValueError unless widths that have to fit each other do."""
+    if len(set(numbers)) > 1:
+        raise ValueError(f"{what} do not fit each other: {numbers}")
 
 
 def best(logits: Array, count: int) -> tuple[Array, Array, Array]:
@@ -113,6 +128,10 @@ class Sinusoids:
 
     width: int
     first: int = 0  # the position of the first token
+
+    def __post_init__(self) -> None:
+        if self.width % 2 or self.width < 4 or not 0 <= self.first <= 1:
+            raise ValueError(f"no sinusoids of width {self.width} from {self.first}")
 
     def __call__(self, start: int, count: int) -> Array:
         """The vectors of `count` tokens from the token `start` on: (count, width)."""
@@ -140,6 +159,14 @@ class LearnedPositions:
 
     table: Array  # (positions, width)
 
+    def __post_init__(self) -> None:
+        if self.table.ndim != 2 or self.table.dtype != np.float32:
+            raise ValueError(f"positions are {self.table.shape} {self.table.dtype}")
+
+    @property
+    def width(self) -> int:
+        return int(self.table.shape[1])
+
     def __call__(self, start: int, count: int) -> Array:
         """The vectors of `count` tokens from the token `start` on: (count, width)."""
         if start + count > len(self.table):
@@ -157,6 +184,12 @@ class Embedding:
     scale: float
     positions: Sinusoids | LearnedPositions | None
     norm: Norm | None = None
+
+    def __post_init__(self) -> None:
+        if self.positions is not None:
+            must_equal("widths of an embedding", self.width, self.positions.width)
+        if self.norm is not None:
+            must_equal("widths of an embedding", self.width, self.norm.gamma.size)
 
     @property
     def size(self) -> int:
@@ -194,6 +227,18 @@ class FeedForward:
     activation: str = "relu"
     gate: Linear | None = None  # V, c
 
+    def __post_init__(self) -> None:
+        gate = self.up.matrix if self.gate is None else self.gate.matrix
+        up, down = self.up.matrix, self.down.matrix
+        must_equal("widths of a feed-forward layer", up.outputs, gate.outputs, down.inputs)
+        must_equal("widths of a feed-forward layer", up.inputs, gate.inputs, down.outputs)
+        if self.activation not in reference.ACTIVATIONS:
+            raise ValueError(f"activation {self.activation!r} is not known")
+
+    @property
+    def width(self) -> int:
+        return self.up.matrix.inputs
+
     def __call__(self, x: Array, plus: Array) -> Array:
         hidden = self.up(x, self.activation)
         if self.gate is not None:
@@ -209,6 +254,10 @@ class Heads:
     count: int
     keys: int
     width: int  # of one head
+
+    def __post_init__(self) -> None:
+        if min(self.count, self.keys, self.width) < 1 or self.count % self.keys:
+            raise ValueError(f"no heads: {self}")
 
     @property
     def query_width(self) -> int:
@@ -236,6 +285,18 @@ class SelfAttention:
     projection: Linear  # queries, keys and values side by side
     output: Linear
     heads: Heads
+
+    def __post_init__(self) -> None:
+        heads, projection, output = self.heads, self.projection.matrix, self.output.matrix
+        must_equal(
+            "widths of attention", projection.outputs, heads.query_width + 2 * heads.key_width
+        )
+        must_equal("widths of attention", output.inputs, heads.query_width)
+        must_equal("widths of attention", output.outputs, projection.inputs)
+
+    @property
+    def width(self) -> int:
+        return self.projection.matrix.inputs
 
     def __call__(self, x: Array, plus: Array, lengths: Array | None) -> Array:
         """x (batch, time, features), of which the first `lengths` (batch,) are there."""
@@ -300,6 +361,17 @@ class CrossAttention:
     output: Linear
     heads: Heads
 
+    def __post_init__(self) -> None:
+        heads, output = self.heads, self.output.matrix
+        must_equal("widths of attention", self.query.matrix.outputs, heads.query_width)
+        must_equal("widths of attention", self.key_value.matrix.outputs, 2 * heads.key_width)
+        must_equal("widths of attention", output.inputs, heads.query_width)
+        must_equal("widths of attention", output.outputs, self.query.matrix.inputs)
+
+    @property
+    def width(self) -> int:
+        return self.query.matrix.inputs
+
     def remember(self, memory: Array, lengths: Array) -> KeyValueCache:
         """Keys and values of a memory (batch, time, features), its first `lengths` of time."""
         batch, time, _ = memory.shape
@@ -331,6 +403,13 @@ class SSRU:
     """
 
     gates: Linear  # W and Wf side by side
+
+    def __post_init__(self) -> None:
+        must_equal("widths of an SSRU", self.gates.matrix.outputs, 2 * self.gates.matrix.inputs)
+
+    @property
+    def width(self) -> int:
+        return self.gates.matrix.inputs
 
     def start(self, rows: int) -> Cell:
         """c before the first step."""

@@ -23,6 +23,7 @@ from .layers import (
     SelfAttention,
     Sinusoids,
 )
+from .save import restore
 from .transformer import Decoder, DecoderLayer, Encoder, EncoderDecoder, EncoderLayer, NormPlace
 from .weights import WEIGHTS, Matrix
 
@@ -41,7 +42,7 @@ def load(path: str | os.PathLike[str], *, weights: str | None = None) -> Encoder
     path : path
         A file, or the folder that holds one: Marian's ``model*.bin`` and ``model*.npz``
         (Transformers, with self-attention or SSRU in the decoder), CTranslate2's ``model.bin`` of a
-        Transformer.
+        Transformer, and what save() wrote.
     weights : {"float32", "float16", "int8"}, optional
         What the matrices are kept as; as they are in the file if left out.
 
@@ -59,9 +60,17 @@ def load(path: str | os.PathLike[str], *, weights: str | None = None) -> Encoder
     if weights is not None and weights not in WEIGHTS:
         raise ValueError(f"weights must be one of {', '.join(WEIGHTS)}; got {weights!r}")
     file = _model_file(Path(path))
-    if _is_ctranslate2(file):
-        return _CTranslate2Builder(file, weights).model()
-    return _MarianBuilder(file, weights).model()
+    if file.suffix == ".safetensors":
+        if weights is not None:
+            raise ValueError(f"{file}: weights must be left out: they are as they were saved")
+        return restore(file)
+    builder = _CTranslate2Builder if _is_ctranslate2(file) else _MarianBuilder
+    try:
+        return builder(file, weights).model()
+    except ValueError as error:
+        # What the parts of a model themselves find amiss does not name the file.
+        named = str(error).startswith(str(file.parent))
+        raise error if named else ValueError(f"{file}: {error}") from None
 
 
 def _model_file(path: Path) -> Path:
@@ -69,11 +78,13 @@ def _model_file(path: Path) -> Path:
         if not path.exists():
             raise FileNotFoundError(f"{path}: no such model file or folder")
         return path
-    found = sorted([*path.glob("model*.bin"), *path.glob("model*.npz")])
+    found = sorted(
+        file for end in ("bin", "npz", "safetensors") for file in path.glob(f"model*.{end}")
+    )
     if len(found) != 1:
         names = ", ".join(file.name for file in found) or "none"
         raise FileNotFoundError(
-            f"{path}: expected one model*.bin or model*.npz in this folder; found {names}"
+            f"{path}: expected one model*.bin, .npz or .safetensors in this folder; found {names}"
         )
     return found[0]
 
@@ -149,7 +160,8 @@ class _MarianBuilder(_Builder):
         after = self.places("transformer-postprocess")
         if after != ("a" if self.pre else "an"):
             raise self.fail(f"norms stand in a way that is not known: {self.pre=}, {after=}")
-        self.top = self.places("transformer-postprocess-top")
+        self.top = self.norm_or_none("transformer-postprocess-top")
+        self.embedding_norm = self.norm_or_none("transformer-postprocess-emb")
         if "Wemb" in self.tensors:
             self.source_embeddings = self.target_embeddings = self.embedding_matrix("Wemb")
         else:
@@ -185,13 +197,12 @@ class _MarianBuilder(_Builder):
             )
             for i in range(1, 1 + self.integer("dec-depth"))
         )
-        scale, positions = math.sqrt(self.width), Sinusoids(self.width)
         return EncoderDecoder(
             Encoder(
-                Embedding(self.source_embeddings, scale, positions), encoder, self.top_norm("encoder")
+                self.embedding("encoder", self.source_embeddings), encoder, self.top_norm("encoder")
             ),
             Decoder(
-                Embedding(self.target_embeddings, scale, positions),
+                self.embedding("decoder", self.target_embeddings),
                 decoder,
                 self.output(),
                 self.top_norm("decoder"),
@@ -200,6 +211,14 @@ class _MarianBuilder(_Builder):
             eos=self.EOS,
             unk=self.UNK,
         )
+
+    def embedding(self, side: str, matrix: Matrix) -> Embedding:
+        norm = None
+        if self.embedding_norm:
+            gamma = self.vector(f"{side}_emb_ln_scale_pre", self.width)
+            beta = self.vector(f"{side}_emb_ln_bias_pre", self.width)
+            norm = Norm(gamma, beta, self.NORM_EPS)
+        return Embedding(matrix, math.sqrt(self.width), Sinusoids(self.width), norm)
 
     def output(self) -> Linear:
         vocabulary = self.target_embeddings.outputs
@@ -258,7 +277,7 @@ class _MarianBuilder(_Builder):
         return NormPlace(Norm(gamma, beta, self.NORM_EPS), self.pre)
 
     def top_norm(self, name: str) -> Norm | None:
-        if self.top != "n":
+        if not self.top:
             return None
         gamma = self.vector(f"{name}_top_ln_scale", self.width)
         return Norm(gamma, self.vector(f"{name}_top_ln_bias", self.width), self.NORM_EPS)
@@ -315,6 +334,11 @@ class _MarianBuilder(_Builder):
     def places(self, key: str) -> str:
         """What happens before or after a sublayer, dropout apart."""
         return self.config.get(key, "").replace("d", "")
+
+    def norm_or_none(self, key: str) -> bool:
+        if self.places(key) not in ("", "n"):
+            raise self.fail(f"{marian.CONFIG_NAME} says {key}: {self.config[key]}; known are n, d")
+        return self.places(key) == "n"
 
     def integer(self, key: str) -> int:
         have = self.config.get(key, "")
@@ -387,9 +411,11 @@ class _CTranslate2Builder(_Builder):
             for name in self.layers("decoder")
         )
         output = self.linear("decoder/projection", decoder_embedding.width, None)
-        bos, eos = self.special_tokens(output.matrix.outputs)
-        if self.flag("decoder/start_from_zero_embedding", 0):
-            bos = None
+        tokens = self.vocabulary(output.matrix.outputs)
+        eos = self.token(tokens, "eos_token", "</s>")
+        bos = None
+        if not self.flag("decoder/start_from_zero_embedding", 0):
+            bos = self.token(tokens, "decoder_start_token", "<s>")
         encoder_norm = self.norm("encoder/layer_norm", optional=True)
         decoder_norm = self.norm("decoder/layer_norm", optional=True)
         # What is not understood must not be passed over: it would change every result.
@@ -404,24 +430,22 @@ class _CTranslate2Builder(_Builder):
             unk=None,
         )
 
-    def special_tokens(self, size: int) -> tuple[int | None, int]:
-        """The ids of the decoder's first input and of the end, by the vocabulary beside the model."""
-        tokens = self.vocabulary()
-        if len(tokens) < size:
-            raise self.fail(f"the target vocabulary has {len(tokens)} tokens, expected {size}")
-        found = []
-        for key, usual in (("decoder_start_token", "<s>"), ("eos_token", "</s>")):
-            token = self.config.get(key, usual)
-            if token not in tokens[:size]:
-                raise self.fail(f"config.json says {key}: {token!r}, which is not in the vocabulary")
-            found.append(tokens.index(token))
-        return found[0], found[1]
+    def token(self, tokens: list[str], key: str, usual: str) -> int:
+        """The id of a token that config.json names."""
+        name = self.config.get(key, usual)
+        if name not in tokens:
+            raise self.fail(f"config.json says {key}: {name!r}, which is not in the vocabulary")
+        return tokens.index(name)
 
-    def vocabulary(self) -> list[str]:
+    def vocabulary(self, size: int) -> list[str]:
+        """The target tokens, from the file beside the model."""
         for name in ("target_vocabulary", "shared_vocabulary", "vocabulary"):
             for path in (self.file.with_name(f"{name}{end}") for end in (".json", ".txt")):
                 if path.exists():
-                    return read_vocabulary(path)
+                    tokens = read_vocabulary(path)
+                    if len(tokens) < size:
+                        raise ValueError(f"{path}: has {len(tokens)} tokens, expected {size}")
+                    return tokens[:size]
         raise self.fail("there is no shared_vocabulary or target_vocabulary beside it")
 
     def layers(self, side: str) -> list[str]:

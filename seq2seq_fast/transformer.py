@@ -25,6 +25,7 @@ from .layers import (
     Linear,
     Norm,
     SelfAttention,
+    must_equal,
 )
 from .reference import under_contract
 
@@ -60,6 +61,13 @@ class EncoderLayer:
     feed_forward: FeedForward
     feed_forward_norm: NormPlace
 
+    def __post_init__(self) -> None:
+        must_equal(
+            "widths of an encoder's layer",
+            *(part.width for part in (self.attention, self.feed_forward)),
+            *(place.norm.gamma.size for place in (self.attention_norm, self.feed_forward_norm)),
+        )
+
     def __call__(self, x: Array, lengths: Array | None) -> Array:
         place = self.attention_norm
         x = place.after(self.attention(place.before(x), x, lengths))
@@ -75,6 +83,14 @@ class DecoderLayer:
     attention_norm: NormPlace
     feed_forward: FeedForward
     feed_forward_norm: NormPlace
+
+    def __post_init__(self) -> None:
+        places = (self.past_norm, self.attention_norm, self.feed_forward_norm)
+        must_equal(
+            "widths of a decoder's layer",
+            *(part.width for part in (self.past, self.attention, self.feed_forward)),
+            *(place.norm.gamma.size for place in places),
+        )
 
     def step(
         self, x: Array, past: Any, memory: KeyValueCache, return_weights: bool
@@ -96,6 +112,9 @@ class Encoder:
     layers: tuple[EncoderLayer, ...]
     norm: Norm | None = None
 
+    def __post_init__(self) -> None:
+        _check_widths("an encoder", self.embedding, self.layers, self.norm)
+
     def __call__(self, ids: Array, lengths: Array | None) -> Array:
         """ids (batch, time) -> (batch, time, features)."""
         x = self.embedding(ids)
@@ -110,6 +129,19 @@ class Decoder:
     layers: tuple[DecoderLayer, ...]
     output: Linear
     norm: Norm | None = None
+
+    def __post_init__(self) -> None:
+        _check_widths("a decoder", self.embedding, self.layers, self.norm)
+        must_equal("widths of a decoder", self.embedding.width, self.output.matrix.inputs)
+        must_equal("vocabularies of a decoder", self.embedding.size, self.output.matrix.outputs)
+
+
+def _check_widths(name: str, embedding: Embedding, layers: Any, norm: Norm | None) -> None:
+    if not layers:
+        raise ValueError(f"{name} must have a layer")
+    norms = () if norm is None else (norm.gamma.size,)
+    every = (layer.feed_forward.width for layer in layers)
+    must_equal(f"widths of {name}", embedding.width, *every, *norms)
 
 
 @dataclass(frozen=True)
@@ -161,6 +193,15 @@ class EncoderDecoder:
     bos: int | None  # the first input of the decoder; None: the zero vector
     eos: int
     unk: int | None
+
+    def __post_init__(self) -> None:
+        memory = self.encoder.embedding.width
+        for layer in self.decoder.layers:
+            must_equal("widths of memory", memory, layer.attention.key_value.matrix.inputs)
+        for name in ("bos", "eos", "unk"):
+            token = getattr(self, name)
+            if token is not None and not 0 <= token < self.vocabulary_size:
+                raise ValueError(f"{name} is {token}, of {self.vocabulary_size} tokens")
 
     @property
     def vocabulary_size(self) -> int:

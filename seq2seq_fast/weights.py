@@ -36,6 +36,22 @@ class Matrix:
     scales: Array | None = None  # (panels * 16,) float32, of eight-bit weights
     input_scale: float = 0.0  # what inputs are multiplied by; 0: each row's own
 
+    def __post_init__(self) -> None:
+        panels, quads = -(-self.outputs // PANEL), -(-self.inputs // QUAD)
+        expected = (panels, quads, PANEL, QUAD) if self.is_integer else (panels, self.inputs, PANEL)
+        kinds = ("uint8",) if self.is_integer else ("float32", "float16", "bfloat16")
+        if self.inputs < 1 or self.panels.shape != expected or self.panels.dtype.name not in kinds:
+            raise ValueError(
+                f"a matrix of {self.inputs} inputs and {self.outputs} outputs has panels of"
+                f" {kinds} and shape {expected}; got {self.panels.dtype}, {self.panels.shape}"
+            )
+        if not (self.panels.flags.c_contiguous and self.panels.flags.aligned):
+            raise ValueError("panels must be contiguous and aligned")
+        if self.scales is not None:
+            check_floats("scales", self.scales, panels * PANEL)
+        if not 0 <= self.input_scale < np.inf:
+            raise ValueError(f"input_scale must be 0 or positive; got {self.input_scale}")
+
     @staticmethod
     def pack(rows: Array) -> Matrix:
         """Float weights (outputs, inputs), in their own type."""
@@ -144,6 +160,12 @@ class Matrix:
             np.concatenate([m.scales[: m.outputs] for m in matrices if m.scales is not None]),
             first.input_scale,
         )
+
+
+def check_floats(name: str, array: Array, length: int) -> None:
+    """Raises ValueError unless the array is (length,) float32."""
+    if array.shape != (length,) or array.dtype != np.float32 or not array.flags.c_contiguous:
+        raise ValueError(f"{name} must be ({length},) float32; got {array.shape} {array.dtype}")
 
 
 def _joined(panels: list[Array]) -> Array:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import tracemalloc
+import zipfile
 
+import ctranslate2
 import numpy as np
 import pytest
 import tiny_marian
@@ -202,7 +205,7 @@ def test_configuration(write, old, new, message):
 def test_what_is_not_there(tmp_path, write):
     with pytest.raises(FileNotFoundError, match="no such model file or folder"):
         load(tmp_path / "nothing")
-    with pytest.raises(FileNotFoundError, match=r"expected one model\*\.bin .*; found none"):
+    with pytest.raises(FileNotFoundError, match=r"expected one model\*\.bin, .*; found none"):
         load(tmp_path)
     write(b"")
     with pytest.raises(ValueError, match="the header needs 16 bytes"):
@@ -210,3 +213,177 @@ def test_what_is_not_there(tmp_path, write):
     write(b"", "model.second.bin")
     with pytest.raises(FileNotFoundError, match=r"found model\.second\.bin, model\.tiny\.bin"):
         load(tmp_path)
+
+
+# ---- standard Transformers, beside CTranslate2's converter of Marian models ----
+
+
+def transformer_tensors(seed, pre, tied, normed, layers=2):
+    """A standard Transformer's tensors, matrices (in, out)."""
+    rng = np.random.default_rng(seed)
+    d, f, v = tiny_marian.WIDTH, tiny_marian.INNER, tiny_marian.VOCABULARY
+    suffix = "_pre" if pre else ""
+    tensors = {}
+
+    def linear(name, part, rows, columns):
+        tensors[f"{name}_W{part}"] = draw(rows, columns) / np.float32(np.sqrt(rows))
+        tensors[f"{name}_b{part}"] = draw(1, columns) * np.float32(0.1)
+
+    def norm(name):
+        tensors[f"{name}_ln_scale{suffix}"] = 1 + draw(1, d) * np.float32(0.1)
+        tensors[f"{name}_ln_bias{suffix}"] = draw(1, d) * np.float32(0.1)
+
+    def draw(*shape):
+        return rng.standard_normal(shape).astype(np.float32)
+
+    for side, parts in (("encoder", ("self",)), ("decoder", ("self", "context"))):
+        for i in range(1, 1 + layers):
+            for part in parts:
+                for letter in "qkvo":
+                    linear(f"{side}_l{i}_{part}", letter, d, d)
+                norm(f"{side}_l{i}_{part}_Wo")
+            linear(f"{side}_l{i}_ffn", "1", d, f)
+            linear(f"{side}_l{i}_ffn", "2", f, d)
+            norm(f"{side}_l{i}_ffn_ffn")
+        if pre:
+            tensors[f"{side}_top_ln_scale"] = 1 + draw(1, d) * np.float32(0.1)
+            tensors[f"{side}_top_ln_bias"] = draw(1, d) * np.float32(0.1)
+        if normed:
+            tensors[f"{side}_emb_ln_scale_pre"] = 1 + draw(1, d) * np.float32(0.1)
+            tensors[f"{side}_emb_ln_bias_pre"] = draw(1, d) * np.float32(0.1)
+    tensors["decoder_ff_logit_out_b"] = draw(1, v)
+    if tied:
+        tensors["Wemb"] = draw(v, d)
+    else:
+        tensors["encoder_Wemb"], tensors["decoder_Wemb"] = draw(v, d), draw(v, d)
+        tensors["decoder_ff_logit_out_W"] = draw(d, v)
+    return tensors
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("pre", [True, False])
+@pytest.mark.parametrize("activation", ["relu", "swish"])
+@pytest.mark.parametrize("normed", [False, True])
+def test_transformers_agree_with_ctranslate2(tmp_path, pre, tied, activation, normed):
+    tensors = transformer_tensors(3, pre, tied, normed)
+    config = (
+        tiny_marian.CONFIG.replace("autoreg: rnn", "autoreg: self-attention")
+        .replace("dec-cell: ssru", "dec-cell: gru")
+        .replace("activation: relu", f"activation: {activation}")
+        .replace("postprocess: dan", "postprocess: da" if pre else "postprocess: dan")
+        .replace('postprocess-top: ""', "postprocess-top: n" if pre else 'postprocess-top: ""')
+        .replace("all: true", f"all: {str(tied).lower()}")
+    )
+    config += f"transformer-preprocess: {'n' if pre else chr(34) * 2}\n"
+    config += f"transformer-postprocess-emb: {'nd' if normed else 'd'}\n"
+    config += "transformer-no-projection: false\ntransformer-guided-alignment-layer: last\n"
+    text = np.frombuffer(config.encode() + b"\0", np.int8)
+    path = tmp_path / "model.npz"
+    np.savez(path, **{marian.CONFIG_NAME: text}, **tensors)
+    names = ["</s>", "<unk>", *(f"w{i}" for i in range(2, tiny_marian.VOCABULARY))]
+    vocabulary = tmp_path / "vocab.yml"
+    vocabulary.write_text("".join(f'"{name}": {i}\n' for i, name in enumerate(names)))
+    # The converter would make other waves than Marian does.
+    half = tiny_marian.WIDTH // 2
+    angles = np.arange(64)[:, None] * np.exp(-np.arange(half) * np.log(1e4) / (half - 1))
+    waves = np.concatenate([np.sin(angles), np.cos(angles)], axis=1).astype(np.float32)
+    np.savez(tmp_path / "waves.npz", **{marian.CONFIG_NAME: text}, **tensors, Wpos=waves)
+    converter = ctranslate2.converters.MarianConverter(
+        str(tmp_path / "waves.npz"), [str(vocabulary)] * 2
+    )
+    converter.convert(str(tmp_path / "converted"))
+    theirs = ctranslate2.Translator(str(tmp_path / "converted"))
+    sources = [[5, 3, 9, 0], [7, 0], [2, 2, 11, 19, 4, 8, 0]]
+    texts = [[names[i] for i in source[:-1]] for source in sources]  # it adds the end itself
+    for beams in (1, 3):
+        want = theirs.translate_batch(
+            texts, beam_size=beams, return_scores=True, max_decoding_length=9, disable_unk=True
+        )
+        for model in (load(path), load(tmp_path / "converted")):
+            options = {"suppress": [1]} if model.unk is None else {}
+            found = model.generate(
+                sources, beam_size=beams, max_length=9, min_length=2, **options
+            )
+            for wanted, one in zip(want, found, strict=True):
+                assert [names[i] for i in one.tokens] == wanted.hypotheses[0]
+                assert one.score == pytest.approx(wanted.scores[0], abs=1e-4)
+
+
+# ---- .npz and shortlists, damaged ----
+
+
+def test_npz_damage(tmp_path):
+    path = tmp_path / "model.npz"
+    config = np.frombuffer(tiny_marian.CONFIG.encode() + b"\0", np.int8)
+    np.savez(path, **{marian.CONFIG_NAME: config}, **tiny_marian.random_tensors())
+    assert len(load(path).encoder.layers) == 2
+    data = path.read_bytes()
+    for size in range(0, len(data), 331):
+        path.write_bytes(data[:size])
+        with pytest.raises(ValueError, match=r"model\.npz: not a sound \.npz file"):
+            load(path)
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        broken = bytearray(data)
+        for at in rng.integers(0, len(data), 3):
+            broken[at] = rng.integers(0, 256)
+        path.write_bytes(broken)
+        try:
+            load(path)
+        except ValueError as error:
+            assert "model.npz" in str(error)
+
+
+def test_npz_that_lies_about_its_size(tmp_path):
+    path = tmp_path / "model.npz"
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": "<f4", "fortran_order": False, "shape": (1 << 40, 1 << 20)}
+    )
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("Wemb.npy", header.getvalue() + bytes(64))
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=r"Wemb: of shape \(1099511627776, 1048576\)"):
+        load(path)
+    assert tracemalloc.get_traced_memory()[1] < 1 << 21
+    tracemalloc.stop()
+
+
+def shortlist_file(lists, first=2):
+    offsets = np.cumsum([0, *map(len, lists)])
+    entries = [i for one in lists for i in one]
+    return struct.pack(
+        f"<6Q{len(offsets)}Q{len(entries)}I",
+        marian.Shortlist.MAGIC, 0, first, 50, len(offsets), len(entries), *offsets, *entries,
+    )  # fmt: skip
+
+
+def test_shortlist(tmp_path):
+    path = tmp_path / "lex.bin"
+    path.write_bytes(shortlist_file([[5, 9], [], [3], [9, 12, 4]]))
+    shortlist = marian.Shortlist(path, 13)
+    assert shortlist([0]).tolist() == [0, 1, 5, 9]
+    assert shortlist([3, 1, 0, 3]).tolist() == [0, 1, 4, 5, 9, 12]
+    assert shortlist([77]).tolist() == [0, 1]  # a token that it does not know
+    with pytest.raises(ValueError, match=r"lex\.bin: holds the token 12 of a vocabulary of 12"):
+        marian.Shortlist(path, 12)
+    with pytest.raises(ValueError, match="begins with 2 tokens of a vocabulary of 1"):
+        marian.Shortlist(path, 1)
+
+
+def test_shortlist_damage(tmp_path):
+    path = tmp_path / "lex.bin"
+    data = shortlist_file([[5, 9], [], [3]])
+    for size in range(len(data)):
+        path.write_bytes(data[:size])
+        with pytest.raises(ValueError, match=r"lex\.bin: "):
+            marian.Shortlist(path, 100)
+    rng = np.random.default_rng(0)
+    for _ in range(500):
+        broken = bytearray(data)
+        broken[rng.integers(0, len(data))] = rng.integers(0, 256)
+        path.write_bytes(broken)
+        try:
+            assert marian.Shortlist(path, 100)([0, 1, 2]).max(initial=0) < 100
+        except ValueError as error:
+            assert "lex.bin" in str(error)

@@ -1,0 +1,123 @@
+"""Safetensors files: named arrays and a metadata table, memory-mapped.
+
+Layout, from https://github.com/huggingface/safetensors::
+
+    u64 n;  n bytes of JSON {"__metadata__": {str: str}, name: {"dtype", "shape", "data_offsets"}}
+    the arrays' bytes, without gaps
+
+A file is untrusted: nothing is read or allocated before its size was compared with what is there.
+The library of that name copies every array; a mapped one is there at once, and is shared between
+processes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import struct
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+
+ALIGNMENT = 64  # where the data begins; arrays of whole cache lines, coming first, keep it
+MOST_HEADER = 100_000_000  # the format's own limit
+
+_DTYPES = {
+    "U8": "<u1", "I8": "<i1", "I16": "<i2", "I32": "<i4", "I64": "<i8",
+    "F16": "<f2", "F32": "<f4", "F64": "<f8",
+}  # fmt: skip
+_NAMES = {np.dtype(dtype): name for name, dtype in _DTYPES.items()}
+
+
+class Safetensors(NamedTuple):
+    """What a file holds."""
+
+    metadata: dict[str, str]
+    tensors: dict[str, Array]  # read-only, in the file's memory
+
+
+def read(path: str | os.PathLike[str]) -> Safetensors:
+    """Reads a safetensors file.
+
+    Raises
+    ------
+    ValueError
+        The file is no such file, is cut short, or contradicts itself; the message names it.
+    OSError
+        The file cannot be read.
+    """
+    path = Path(path)
+
+    def fail(what: str) -> ValueError:
+        return ValueError(f"{path}: {what}")
+
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(8)
+        if len(start) < 8:
+            raise fail(f"not a safetensors file: {size} bytes")
+        (length,) = struct.unpack("<Q", start)
+        if length > min(size - 8, MOST_HEADER):
+            raise fail(f"the header claims {length} bytes, {size - 8} are left")
+        try:
+            header = json.loads(file.read(length).decode("utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise fail(f"the header is not JSON: {error}") from None
+    if not isinstance(header, dict):
+        raise fail(f"the header is a {type(header).__name__}, expected an object")
+    metadata = header.pop("__metadata__", {})
+    if not (isinstance(metadata, dict) and all(isinstance(v, str) for v in metadata.values())):
+        raise fail("the metadata are not strings by name")
+    left = size - 8 - length
+    data = np.memmap(path, np.uint8, "r", offset=8 + length) if left else np.empty(0, np.uint8)
+    tensors = {}
+    for name, entry in header.items():
+        try:
+            dtype = np.dtype(_DTYPES[entry["dtype"]])
+            shape, (begin, end) = tuple(entry["shape"]), entry["data_offsets"]
+            plain = all(type(n) is int and n >= 0 for n in (*shape, begin, end))
+        except (KeyError, TypeError, ValueError):
+            plain = False
+        if not plain:
+            raise fail(f"tensor {name}: the entry {entry!r:.200} makes no sense")
+        if not begin <= end <= left or end - begin != math.prod(shape) * dtype.itemsize:
+            raise fail(
+                f"tensor {name} of shape {shape} and type {dtype} does not take the bytes"
+                f" {begin} to {end} of {left}"
+            )
+        # An array that does not begin where its type may is copied.
+        tensors[name] = np.require(data[begin:end].view(dtype).reshape(shape), requirements="A")
+    return Safetensors(metadata, tensors)
+
+
+def write(
+    path: str | os.PathLike[str], tensors: dict[str, Array], metadata: dict[str, str]
+) -> None:
+    """Writes a safetensors file, whole or not at all."""
+    # What fills whole lines comes first, so that it is aligned.
+    order = sorted(tensors, key=lambda name: tensors[name].nbytes % ALIGNMENT != 0)
+    header: dict[str, Any] = {"__metadata__": metadata}
+    at = 0
+    for name in order:
+        array = tensors[name]
+        end = at + array.nbytes
+        header[name] = {
+            "dtype": _NAMES[array.dtype], "shape": list(array.shape), "data_offsets": [at, end]
+        }  # fmt: skip
+        at = end
+    text = json.dumps(header).encode("utf-8")
+    text += b" " * (-(8 + len(text)) % ALIGNMENT)
+    path = Path(path)
+    part = path.with_name(path.name + ".part")
+    try:
+        with part.open("wb") as file:
+            file.write(struct.pack("<Q", len(text)) + text)
+            for name in order:
+                file.write(np.ascontiguousarray(tensors[name]).data)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
