@@ -11,7 +11,7 @@ from setuptools import setup
 from setuptools.command.build_ext import build_ext
 
 FLAGS = ["-std=c11", "-O3", "-ffp-contract=off", "-fvisibility=hidden", "-pthread", "-g0"]
-FLAGS += ["-Wall", "-Wextra"]
+FLAGS += ["-fno-math-errno", "-Wall", "-Wextra"]
 KERNELS = "csrc/isa/kernels.c"
 
 # The flags of each instruction set, by processor architecture. `generic` is built everywhere.
@@ -31,7 +31,7 @@ class BuildKernels(build_ext):
         machine = platform.machine().lower()
         isas = {"generic": [], **ISA_FLAGS.get(MACHINES.get(machine, machine), {})}
         ext.extra_compile_args = FLAGS
-        ext.extra_link_args = ["-pthread"]
+        ext.extra_link_args = ["-pthread", "-lm"]
         ext.define_macros += [("Py_LIMITED_API", "0x030A0000")]
         ext.define_macros += [(f"S2S_HAVE_{isa.upper()}", "1") for isa in isas]
         ext.extra_objects = [

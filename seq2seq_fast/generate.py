@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 
 
-
 class Hypothesis(NamedTuple):
     """One generated sequence."""
 
@@ -148,7 +147,9 @@ class Options:
             raise ValueError("beam_size must be 1 with sample or callback")
         for name in ("prefix", "vocabulary"):
             given = getattr(self, name)
-            check(name, given is None or len(given) == sources, f"one for each of {sources} sources")
+            check(
+                name, given is None or len(given) == sources, f"one for each of {sources} sources"
+            )
         for name, ids in (
             ("suppress", self.suppress),
             ("require", self.require),
@@ -221,7 +222,8 @@ class _Search:
         self.found: list[list[Hypothesis]] = [[] for _ in ids]
         self.limits = np.array([options.max_length or most_tokens(len(source)) for source in ids])
         self.sources: Array = np.arange(len(ids))  # that are running; of each, its number
-        self.vocabulary = _Vocabulary(model, options, samples)
+        self.never = [*options.suppress, *(() if model.unk is None else (model.unk,))]
+        self.vocabulary = _Vocabulary(model, options, samples, self.never)
         state = model.start(model.encode(ids), beams=self.beams, vocabulary=self.vocabulary.union)
         self.lengths = state.lengths
         self.steps: Program | _Steps
@@ -242,7 +244,6 @@ class _Search:
             np.random.Philox(key=options.seed, counter=[0, 0, 0, i % samples])
             for i in (range(len(ids)) if options.sample else ())
         ]
-        self.never = [*options.suppress, *(() if model.unk is None else (model.unk,))]
         self.judges_rows = bool(
             options.repetition_penalty != 1 or options.no_repeat_ngram or options.require
         )
@@ -277,7 +278,9 @@ class _Search:
             ]
         if done.any():
             for row in np.flatnonzero(done).tolist():
-                self._found(row, row, self.position - 1, tokens[row], scores[row], self.scores[row, 0])
+                self._found(
+                    row, row, self.position - 1, tokens[row], scores[row], self.scores[row, 0]
+                )
             kept = _filled(done)
             self._select(kept, kept)
         return heads
@@ -421,14 +424,11 @@ class _Search:
     def _adjust(self, logits: Array) -> None:
         """What the options forbid becomes -inf."""
         options, vocabulary = self.options, self.vocabulary
-        never = self.never
+        if self.never and vocabulary.union is None:
+            logits[:, self.never] = -np.inf
         if self.position + 1 < options.min_length:
-            never = [*never, self.model.eos]
-        if never and vocabulary.union is None:
-            logits[:, never] = -np.inf
-        elif never and not (never is self.never and vocabulary.lacks(never)):
             for row, source in enumerate(np.repeat(self.sources, self.beams).tolist()):
-                logits[row, vocabulary.columns(never, source)] = -np.inf
+                logits[row, vocabulary.columns([self.model.eos], source)] = -np.inf
         if not self.judges_rows:
             return
         for row, source in enumerate(np.repeat(self.sources, self.beams).tolist()):
@@ -490,14 +490,19 @@ def mean_over_heads(weights: Array) -> Array:
 class _Vocabulary:
     """Which token each column of the logits is: itself, or the one of the source's shortlist."""
 
-    def __init__(self, model: EncoderDecoder, options: Options, samples: int) -> None:
+    def __init__(
+        self, model: EncoderDecoder, options: Options, samples: int, never: list[int]
+    ) -> None:
         self.union: Array | None = None
         if options.vocabulary is None:
             return
         lists = [_rising(ids) for ids in options.vocabulary]
         for i, ids in enumerate(lists):
-            if model.eos not in ids:
+            if not len(_places(ids, [model.eos])):
                 raise ValueError(f"vocabulary: the list of source {i} lacks the end, {model.eos}")
+        lists = [np.delete(ids, _places(ids, never)) for ids in lists]
+        if min(map(len, lists)) == 0:
+            raise ValueError("vocabulary: a list has no token that is not suppressed")
         self.lists = [ids for ids in lists for _ in range(samples)]
         self.union = lists[0] if len(lists) == 1 else np.unique(np.concatenate(lists))
         # Where each source's tokens stand in the union; past its list, nowhere.
@@ -524,11 +529,6 @@ class _Vocabulary:
         if self.places is None:
             return self.union[columns]
         return self.union[self.places[np.repeat(sources, beams)[:, None], columns]]
-
-    def lacks(self, ids: Sequence[int]) -> bool:
-        """Whether none of the tokens is in any list."""
-        assert self.union is not None
-        return not len(_places(self.union, ids))
 
     def columns(self, ids: Sequence[int], source: int) -> Any:
         """The columns of those of the tokens that one source may use."""

@@ -169,7 +169,9 @@ class _MarianBuilder(_Builder):
             self.target_embeddings = self.embedding_matrix("decoder_Wemb")
         self.width = self.source_embeddings.inputs
         if self.target_embeddings.inputs != self.width or self.width % 2 or self.width < 4:
-            raise self.fail(f"embeddings have {self.width} and {self.target_embeddings.inputs} features")
+            raise self.fail(
+                f"embeddings have {self.width} and {self.target_embeddings.inputs} features"
+            )
         self.heads = self.divided(self.width, self.integer("transformer-heads"))
 
     def model(self) -> EncoderDecoder:
@@ -306,7 +308,9 @@ class _MarianBuilder(_Builder):
             return 0.0
         tensor = self.tensors[name]
         if isinstance(tensor, marian.Quantised) or tensor.size != 1:
-            raise self.fail(f"tensor {name} has the shape {marian.shape_of(tensor)}, expected (1, 1)")
+            raise self.fail(
+                f"tensor {name} has the shape {marian.shape_of(tensor)}, expected (1, 1)"
+            )
         scale = float(tensor.reshape(()))
         if not (math.isfinite(scale) and scale > 0):
             raise self.fail(f"tensor {name} is {scale}, expected a positive number")
@@ -500,7 +504,9 @@ class _CTranslate2Builder(_Builder):
         width = query.matrix.inputs
         heads = self.heads_of(name, side, width)
         key_value = self.linear(f"{name}/linear_1", None, 2 * heads.key_width)
-        return CrossAttention(query, key_value, self.linear(f"{name}/linear_2", width, width), heads)
+        return CrossAttention(
+            query, key_value, self.linear(f"{name}/linear_2", width, width), heads
+        )
 
     def feed_forward(self, name: str, side: str) -> FeedForward:
         up = self.linear(f"{name}/linear_0", None, None)
@@ -510,7 +516,9 @@ class _CTranslate2Builder(_Builder):
             gate = self.linear(f"{name}/linear_0_noact", width, inner)
         number = self.flag(f"{side}/activation", 0)
         if not 0 <= number < len(self.ACTIVATIONS):
-            raise self.fail(f"{side}/activation is {number}, known are 0 to {len(self.ACTIVATIONS) - 1}")
+            raise self.fail(
+                f"{side}/activation is {number}, known are 0 to {len(self.ACTIVATIONS) - 1}"
+            )
         return FeedForward(
             up, self.linear(f"{name}/linear_1", inner, width), self.ACTIVATIONS[number], gate
         )

@@ -82,7 +82,14 @@ class Tape:
         return out, cell
 
     def attention(
-        self, plan: Plan, query: Array, key: Array, value: Array, scale: float, spans: Array, out: Array
+        self,
+        plan: Plan,
+        query: Array,
+        key: Array,
+        value: Array,
+        scale: float,
+        spans: Array,
+        out: Array,
     ) -> None:
         strides = (query.strides, key.strides, value.strides, out.strides)
         shared = native._problem(plan, *strides, None, None, None, None, None)
@@ -99,7 +106,9 @@ class Tape:
             problem=address, number=scale,
         )  # fmt: skip
 
-    def embed(self, embedding: Embedding, tokens: Array, step: Array, positions: Array | None) -> Array:
+    def embed(
+        self, embedding: Embedding, tokens: Array, step: Array, positions: Array | None
+    ) -> Array:
         """`step` holds which of the position vectors is meant."""
         weights = native.Weights(embedding.matrix, None)
         out = np.empty((len(tokens), embedding.width), np.float32)
@@ -178,7 +187,9 @@ class Program:
         else:
             self.tokens[: self.rows] = tokens
         number = int(self.step_number[0])
-        if any(isinstance(past, History) and past.cache.capacity <= number for past in self.state.past):
+        if any(
+            isinstance(past, History) and past.cache.capacity <= number for past in self.state.past
+        ):
             self._grow(number)
         active = self.active
         native.check(

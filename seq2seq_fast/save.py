@@ -127,9 +127,7 @@ def _built(described: Any, hint: Any, tensors: dict[str, Array]) -> Any:
             hints = _hints(part)
             if set(described) != {"part", *hints}:
                 raise ValueError(f"{part.__name__} has the fields {sorted(described)}")
-            return part(
-                **{name: _built(described[name], hints[name], tensors) for name in hints}
-            )
+            return part(**{name: _built(described[name], hints[name], tensors) for name in hints})
     if isinstance(described, list) and tuple in plain:
         (kind,) = (kind for kind in kinds if typing.get_origin(kind) is tuple)
         return tuple(_built(one, typing.get_args(kind)[0], tensors) for one in described)

@@ -68,9 +68,16 @@ class Translator:
     Parameters
     ----------
     path : path
-        A folder with a Marian model (``model.*.bin``) and its vocabulary (``vocab.*.spm``).
+        A folder with a model that load() reads and its vocabulary (``*.spm``).
     language : str
         ISO 639-1 code of the source language, which guides the splitting into sentences.
+    weights : {"float32", "float16", "int8"}, optional
+        What the matrices are kept as; as they are in the file if left out.
+    shortlist : bool
+        Choose among the target tokens that the model's ``lex*.bin`` has for a sentence's own source
+        tokens: faster, and now and then another translation.
+    **options
+        How to decode: see `seq2seq_fast.generate.Options`; beam_size, say.
 
     Raises
     ------
@@ -93,8 +100,10 @@ class Translator:
         language: str = "en",
         weights: str | None = None,
         shortlist: bool = False,
+        **options: Any,
     ) -> None:
         folder = Path(path)
+        self.options = options
         self.model = load(folder, weights=weights)
         self.language = language
         folder = folder if folder.is_dir() else folder.parent
@@ -148,7 +157,7 @@ class Translator:
             batch = order[start : start + BATCH_SENTENCES]
             ids = [flat[i] for i in batch]
             lists = [self.shortlist(source) for source in ids] if self.shortlist else None
-            hypotheses = self.model.generate(ids, vocabulary=lists)
+            hypotheses = self.model.generate(ids, vocabulary=lists, **self.options)
             found.update(zip(batch, hypotheses, strict=True))
         number = iter(range(len(flat)))
         return [

@@ -7,6 +7,8 @@
  *   query, key (rows, or panels if packed), value, [mask (queries, keys) bytes],
  *   [bias (heads, 1, keys)], [sinks (heads)], [spans (batch)],
  *   out, weights: contiguous, (batch, heads, rows, columns); statistics (batch, heads, queries, 2).
+ * then int64 count of layers, and for each
+ *   the int64 numbers of enum layer_field;  double number;  arrays as in replay_layer().
  * Prints what ran; exits with 1 if a bit differs.
  */
 #include <stdio.h>
@@ -106,6 +108,104 @@ static long replay_one(void)
     return failures;
 }
 
+enum layer_field { KIND, WEIGHTS, ROWS, INPUTS, OUTPUTS, ACTIVATION, BIASED, OTHER,
+                   LAYER_FIELDS };
+enum { LINEAR, NORM, RECUR, BEST, EMBED };
+
+static long differs(const char *what, int isa, const void *got, const void *want, size_t size)
+{
+    if (memcmp(got, want, size) == 0)
+        return 0;
+    fprintf(stderr, "replay: %s differs: %s\n", s2s_isa_name(isa), what);
+    return 1;
+}
+
+static long replay_layer(void)
+{
+    int64_t *const f = take(LAYER_FIELDS * sizeof *f);
+    double *const number = take(sizeof *number);
+    const int64_t rows = f[ROWS], inputs = f[INPUTS], outputs = f[OUTPUTS];
+    const int64_t panels = (outputs + 15) / 16, quads = (inputs + 3) / 4;
+    const size_t real = sizeof(float);
+    /* in: the operands; out: two results. */
+    size_t in[4] = {0}, out[3] = {0};
+    switch (f[KIND]) {
+    case LINEAR:
+    case EMBED: /* panels, bias or positions, scales, x or tokens */
+        in[0] = (size_t)(f[WEIGHTS] == S2S_INT8 ? panels * quads * 64
+                                                : panels * inputs * 16 * size_of(f[WEIGHTS]));
+        in[1] = (size_t)(f[KIND] == EMBED ? inputs : f[BIASED] ? panels * 16 : 0) * real;
+        in[2] = f[WEIGHTS] == S2S_INT8 ? (size_t)panels * 16 * real : 0;
+        in[3] = f[KIND] == EMBED ? (size_t)rows * sizeof(int64_t) : (size_t)(rows * inputs) * real;
+        out[0] = (size_t)(rows * (f[KIND] == EMBED ? inputs : outputs)) * real;
+        break;
+    case NORM: /* x, gamma, beta */
+        in[0] = out[0] = (size_t)(rows * inputs) * real;
+        in[1] = (size_t)inputs * real;
+        in[2] = f[BIASED] ? (size_t)inputs * real : 0;
+        break;
+    case RECUR: /* gates, cell, other */
+        in[1] = in[2] = out[0] = out[1] = (size_t)(rows * inputs) * real;
+        in[0] = 2 * in[1];
+        break;
+    default: /* logits */
+        in[0] = (size_t)(rows * inputs) * real;
+        out[0] = (size_t)(rows * outputs) * sizeof(int64_t);
+        out[1] = (size_t)(rows * outputs) * real;
+        out[2] = (size_t)rows * 2 * real;
+    }
+    void *a[4], *want[3], *got[3];
+    for (int i = 0; i < 4; i++)
+        a[i] = in[i] ? take(in[i]) : NULL;
+    void *const other = f[OTHER] ? take(out[0]) : NULL;
+    for (int i = 0; i < 3; i++) {
+        want[i] = take(out[i]);
+        got[i] = malloc(out[i] + 1);
+    }
+    s2s_matrix m = {.type = (int32_t)f[WEIGHTS], .inputs = inputs, .outputs = outputs,
+                    .panels = a[0], .bias = f[KIND] == LINEAR ? a[1] : NULL, .scales = a[2],
+                    .input_scale = f[KIND] == LINEAR ? (float)*number : 0};
+    int64_t step = 0;
+    const s2s_op embed = {.kind = S2S_OP_EMBED, .rows = 1, .number = *number, .matrix = &m,
+                          .step = &step, .in = {a[3], a[1]}, .out = {got[0]}};
+    long failures = 0;
+    for (int isa = 0; isa < S2S_ISAS; isa++)
+        for (int threads = 1; s2s_isa_usable(isa) && threads <= 3; threads++) {
+            int status;
+            switch (f[KIND]) {
+            case LINEAR:
+                status = s2s_linear(&m, isa, threads, (int)f[ACTIVATION], rows, a[3], inputs, other,
+                                    outputs, f[OTHER] == 2, got[0], outputs);
+                break;
+            case EMBED:
+                status = s2s_run_program(&embed, 1, isa, threads, rows);
+                break;
+            case NORM:
+                status = s2s_norm(isa, threads, rows, inputs, a[0], a[1], a[2], *number, got[0]);
+                break;
+            case RECUR:
+                status = s2s_recur(isa, rows, inputs, a[0], a[1], a[2], got[1], got[0]);
+                break;
+            default:
+                status = s2s_best(isa, threads, rows, inputs, a[0], inputs, (int)outputs, got[0],
+                                  got[1], got[2]);
+            }
+            failures += status != S2S_OK;
+            for (int i = 0; i < 3; i++)
+                failures += differs("a layer", isa, got[i], want[i], out[i]);
+        }
+    for (int i = 0; i < 4; i++)
+        free(a[i]);
+    for (int i = 0; i < 3; i++) {
+        free(want[i]);
+        free(got[i]);
+    }
+    free(other);
+    free(number);
+    free(f);
+    return failures;
+}
+
 int main(int argc, char **argv)
 {
     file = argc == 2 ? fopen(argv[1], "rb") : NULL;
@@ -117,12 +217,17 @@ int main(int argc, char **argv)
     long failures = 0;
     for (int64_t i = 0; i < *count; i++)
         failures += replay_one();
-    printf("%s: %lld problems on", s2s_compiler(), (long long)*count);
+    int64_t *const layers = take(sizeof *layers);
+    for (int64_t i = 0; i < *layers; i++)
+        failures += replay_layer();
+    printf("%s: %lld problems, %lld layers on", s2s_compiler(), (long long)*count,
+           (long long)*layers);
     for (int isa = 0; isa < S2S_ISAS; isa++)
         if (s2s_isa_usable(isa))
             printf(" %s", s2s_isa_name(isa));
     printf(", %ld differ\n", failures);
     free(count);
+    free(layers);
     fclose(file);
     return failures != 0;
 }

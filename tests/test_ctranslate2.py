@@ -158,7 +158,9 @@ def test_what_is_not_understood_is_an_error(tmp_path):
     path = tmp_path / "model.bin"
     data = path.read_bytes()
     path.write_bytes(data.replace(b"layer_0/ffn/linear_0/bias\0", b"layer_0/ffn/linear_0/bios\0"))
-    with pytest.raises(ValueError, match="has decoder/layer_0/ffn/linear_0/bios, which is not read"):
+    with pytest.raises(
+        ValueError, match="has decoder/layer_0/ffn/linear_0/bios, which is not read"
+    ):
         load(path)
 
 

@@ -212,6 +212,8 @@ def test_vocabulary_is_all_there_is(model):
                 assert score == pytest.approx(row[columns.index(token)], abs=1e-4)
     with pytest.raises(ValueError, match="the list of source 1 lacks the end, 0"):
         model.generate(SOURCES[:2], vocabulary=[[0], [3]])
+    with pytest.raises(ValueError, match="has no token that is not suppressed"):
+        model.generate(SOURCES[:2], vocabulary=[[0], [0, 3]], suppress=[EOS])
 
 
 def test_samples_follow_the_probabilities(model):
@@ -255,7 +257,9 @@ def test_stream_and_callback_tell_each_token(model):
         assert [token.id for token in pieces] == whole.tokens
         assert [token.score for token in pieces] == whole.token_scores[: len(pieces)]
         told = [[] for _ in SOURCES]
-        every = model.generate(SOURCES, callback=lambda i, t, told=told: told[i].append(t), **options)
+        every = model.generate(
+            SOURCES, callback=lambda i, t, told=told: told[i].append(t), **options
+        )
         assert [[token.id for token in one] for one in told] == [one.tokens for one in every]
     stream = model.stream(SOURCES[2], max_length=50)
     first = next(stream)

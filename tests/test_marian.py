@@ -152,7 +152,9 @@ def test_flipped_bytes_give_a_value_error_or_a_model(tmp_path_factory, data):
 # ---- load(): a model out of named arrays ----
 
 
-@pytest.mark.parametrize("name", ["encoder_l2_self_Wv", "decoder_l1_rnn_bf", "decoder_ff_logit_out_b"])
+@pytest.mark.parametrize(
+    "name", ["encoder_l2_self_Wv", "decoder_l1_rnn_bf", "decoder_ff_logit_out_b"]
+)
 def test_a_missing_tensor_is_named(write, name):
     tensors = tiny_marian.random_tensors()
     del tensors[name]
@@ -301,9 +303,7 @@ def test_transformers_agree_with_ctranslate2(tmp_path, pre, tied, activation, no
         )
         for model in (load(path), load(tmp_path / "converted")):
             options = {"suppress": [1]} if model.unk is None else {}
-            found = model.generate(
-                sources, beam_size=beams, max_length=9, min_length=2, **options
-            )
+            found = model.generate(sources, beam_size=beams, max_length=9, min_length=2, **options)
             for wanted, one in zip(want, found, strict=True):
                 assert [names[i] for i in one.tokens] == wanted.hypotheses[0]
                 assert one.score == pytest.approx(wanted.scores[0], abs=1e-4)

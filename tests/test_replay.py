@@ -6,6 +6,7 @@ them and compares every bit. Each case is skipped where its compiler is not inst
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import platform
 import shutil
@@ -17,8 +18,10 @@ import numpy as np
 import pytest
 from ml_dtypes import bfloat16
 
-from seq2seq_fast import KeyValueCache, reference
+from seq2seq_fast import KeyValueCache, reference, use
 from seq2seq_fast.attention import Plan
+from seq2seq_fast.layers import Linear, Norm
+from seq2seq_fast.weights import Matrix
 
 ROOT = Path(__file__).parents[1]
 STRICT = ["-std=c11", "-ffp-contract=off", "-pthread", "-Wall", "-Wextra", "-Wpedantic",
@@ -53,7 +56,79 @@ def vectors(tmp_path_factory):
         file.write(struct.pack("=q", len(problems)))
         for types, shape, option in problems:
             file.write(_problem(rng, *map(np.dtype, types), shape, option))
+        layers = list(_layers(rng))
+        file.write(struct.pack("=q", len(layers)) + b"".join(layers))
     return path
+
+
+WEIGHT_TYPES = {"float32": 0, "float16": 2, "bfloat16": 3, "int8": 4}
+ACTIVATIONS = list(reference.ACTIVATIONS)  # in the order of enum s2s_activation
+
+
+def _layers(rng):
+    """Layers with their results, as replay.c reads them."""
+
+    def draw(*shape):
+        return rng.standard_normal(shape).astype(np.float32)
+
+    def packed(kind, rows, inputs, outputs, number, arrays, **fields):
+        named = {"weights": 0, "activation": 0, "bias": 0, "other": 0, **fields}
+        numbers = (kind, named["weights"], rows, inputs, outputs, named["activation"],
+                   named["bias"], named["other"])  # fmt: skip
+        return struct.pack("=8qd", *numbers, number) + b"".join(
+            np.ascontiguousarray(array).tobytes() for array in arrays if array is not None
+        )
+
+    def padded(array, matrix):
+        whole = np.zeros(len(matrix.panels) * 16, np.float32)
+        whole[: matrix.outputs] = array
+        return whole
+
+    shapes = ((1, 1, 1), (3, 17, 33), (1, 300, 40), (26, 64, 16), (2, 515, 20), (9, 30, 300))
+    for number, (rows, inputs, outputs) in enumerate(shapes):
+        for weights, code in WEIGHT_TYPES.items():
+            values = draw(outputs, inputs)
+            if weights == "bfloat16":
+                matrix = Matrix.pack(values.astype(bfloat16))
+            else:
+                matrix = Matrix.pack(values).to(weights)
+            for case, activation in enumerate(ACTIVATIONS if number == 1 else ("none", "gelu")):
+                bias, x = draw(outputs) if case % 2 else None, draw(rows, inputs)
+                other, scale = draw(rows, outputs), 17.0 if number % 2 and code == 4 else 0.0
+                how = (None, "plus", "times")[case % 3]
+                options = {how: other} if how else {}
+                layer = Linear(
+                    dataclasses.replace(matrix, input_scale=scale) if code == 4 else matrix, bias
+                )
+                x[0, 0] = (1.0, np.nan, np.inf, 1e-40)[case % 4]
+                with use(backend="numpy"):
+                    want = layer(x, activation, **options)
+                yield packed(
+                    0, rows, inputs, outputs, scale,
+                    [matrix.panels, None if bias is None else padded(bias, matrix),
+                     matrix.scales, x, other if how else None, want],
+                    weights=code, activation=ACTIVATIONS.index(activation), bias=bias is not None,
+                    other=case % 3,
+                )  # fmt: skip
+            tokens = rng.integers(0, outputs, rows)
+            position = draw(1, inputs)
+            want = matrix.rows(tokens) * np.float32(1.5) + position
+            yield packed(
+                4, rows, inputs, outputs, 1.5,
+                [matrix.panels, position, matrix.scales, tokens, want], weights=code,
+            )  # fmt: skip
+    for n in (1, 16, 31, 256, 300):
+        x, gamma, beta = draw(5, n), draw(n), draw(n)
+        x[1, 0] = np.nan
+        for shift in (beta, None):
+            with use(backend="numpy"):
+                want = Norm(gamma, shift, 1e-5)(x)
+            yield packed(1, 5, n, 0, 1e-5, [x, gamma, shift, want], bias=shift is not None)
+        gates, cell, other = draw(4, 2 * n) * 9, draw(4, n), draw(4, n)
+        yield packed(2, 4, n, 0, 0.0, [gates, cell, other, *reference.recur(gates, cell, other)])
+        logits = np.rint(draw(6, n) * 5)
+        logits[0], logits[1, n // 2] = -np.inf, np.nan
+        yield packed(3, 6, n, min(n, 9), 0.0, [logits, *reference.best(logits, min(n, 9))])
 
 
 def _problem(rng, dtype, key_dtype, shape, option):
@@ -127,9 +202,11 @@ def build(folder, compiler, flags, isas):
         compile_([compiler, *STRICT, *flags, *isa_flags, define, "-c", csrc / "isa" / "kernels.c",
                   "-o", objects[-1]])  # fmt: skip
     have = [f"-DS2S_HAVE_{isa.upper()}" for isa in isas]
-    sources = [csrc / "dispatch.c", csrc / "pool.c", csrc / "attention.c"]
+    sources = [
+        csrc / f"{name}.c" for name in ("dispatch", "pool", "attention", "layers", "program")
+    ]
     compile_([compiler, *STRICT, *flags, *have, *sources, ROOT / "tests" / "replay.c", *objects,
-              "-o", "replay"])  # fmt: skip
+              "-o", "replay", "-lm"])  # fmt: skip
     return folder / "replay"
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 
 import numpy as np
 import pytest
 from conftest import assert_same_bits
 
-from seq2seq_fast import Translator, use
+from seq2seq_fast import Translator, native, use
 from seq2seq_fast.text import Vocabulary, sentences
 from seq2seq_fast.translate import find_model
 
@@ -148,3 +149,65 @@ def test_a_vocabulary_round_trip():
     ids = vocabulary.encode("Hello, world!")
     assert vocabulary.decode(ids) == "Hello, world!"
     assert "".join(vocabulary.tokens(ids)).replace("\u2581", " ").strip() == "Hello, world!"
+
+
+# ---- two hundred sentences ----
+
+
+def real_sentences(count):
+    """English sentences of the manual that comes with Python."""
+    from pydoc_data.topics import topics
+
+    text = " ".join(re.sub(r"\s+", " ", topics[name]) for name in sorted(topics))
+    found = re.findall(r"(?<=\. )[A-Z][a-z ,'-]{20,110}\.(?= )", text)
+    return list(dict.fromkeys(found))[:count]
+
+
+@pytest.mark.parametrize("weights", ["float32", "int8"])
+def test_the_same_bits_of_two_hundred_sentences(weights):
+    """On every backend and instruction set, 1 to 8 threads, any batches and orders."""
+    texts = real_sentences(200)
+    assert len(texts) == 200
+    translator = Translator(find_model("pt"), weights=weights)
+    model = translator.model
+    ids = [[*translator.vocabulary.encode(text)[:40], model.eos] for text in texts]
+    by_length = sorted(range(200), key=lambda i: len(ids[i]))
+
+    def translated(order, batch):
+        found = {}
+        for start in range(0, 200, batch):
+            some = order[start : start + batch]
+            found.update(zip(some, model.generate([ids[i] for i in some]), strict=True))
+        return [found[i] for i in range(200)]
+
+    with use(backend="numpy"):
+        want = translated(by_length, 100)
+    assert sum(len(one.tokens) for one in want) > 2000
+    rng = np.random.default_rng(1)
+    for i, isa in enumerate(native.usable_isas()):
+        for threads, batch in ((1 + i, 64), (8 - i, 7)):
+            with use(isa=isa, threads=threads):
+                assert translated(rng.permutation(200).tolist(), batch) == want
+    with use(backend="native" if native.usable_isas() else "numpy", threads=1):
+        alone = [model.generate([one])[0] for one in ids[:40]]
+    assert alone == want[:40]
+
+
+def test_shortlist_beams_and_weights(backend):
+    source = "How are you today?"
+    for options in (
+        {"shortlist": True},
+        {"beam_size": 4},
+        {"weights": "float32", "shortlist": True},
+    ):
+        found = Translator(find_model("pt"), **options).translate([source, "Yes."])
+        assert found[0].text == KNOWN[source]
+        assert found[0].attention.shape == (len(found[0].tokens), len(found[0].source_tokens))
+
+
+def test_a_missing_shortlist_is_named(tmp_path):
+    for path in find_model("pt").glob("*"):
+        if not path.name.startswith("lex"):
+            (tmp_path / path.name).symlink_to(path)
+    with pytest.raises(FileNotFoundError, match=r"expected one lex\*\.bin shortlist; found none"):
+        Translator(tmp_path, shortlist=True)

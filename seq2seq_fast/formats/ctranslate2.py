@@ -93,7 +93,9 @@ class _Reader:
     def read(self) -> CTranslate2Model:
         version = self.integer("I", "the header")
         if not 4 <= version <= VERSION:
-            raise self.fail(f"not a model of CTranslate2's: version {version}, read are 4 to {VERSION}")
+            raise self.fail(
+                f"not a model of CTranslate2's: version {version}, read are 4 to {VERSION}"
+            )
         spec = self.string("the name of the model's kind")
         revision = self.integer("I", "the revision")
         tensors: dict[str, Array] = {}

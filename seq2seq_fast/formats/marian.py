@@ -94,12 +94,16 @@ def _read_npz(path: Path) -> MarianModel:
     try:
         with zipfile.ZipFile(path) as archive:
             if len(archive.infolist()) > MOST_TENSORS:
-                raise fail(f"holds {len(archive.infolist())} files, at most {MOST_TENSORS} expected")
+                raise fail(
+                    f"holds {len(archive.infolist())} files, at most {MOST_TENSORS} expected"
+                )
             for info in archive.infolist():
                 name = info.filename.removesuffix(".npy")
                 array = _read_npy(archive, info, lambda what, name=name: fail(f"{name}: {what}"))
                 if name == CONFIG_NAME:
-                    config = _scalars_of_yaml(array.tobytes().rstrip(b"\0").decode("utf-8", "replace"))
+                    config = _scalars_of_yaml(
+                        array.tobytes().rstrip(b"\0").decode("utf-8", "replace")
+                    )
                 else:
                     tensors[name] = array.astype(np.float32)
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, RuntimeError) as error:
@@ -266,7 +270,11 @@ class Shortlist:
             self._list = np.frombuffer(file.read(4 * entries), "<u4")
         if first > vocabulary_size:
             raise fail(f"begins with {first} tokens of a vocabulary of {vocabulary_size}")
-        if offsets < 2 or self._offsets[-1] > entries or (np.diff(self._offsets.view("<i8")) < 0).any():
+        if (
+            offsets < 2
+            or self._offsets[-1] > entries
+            or (np.diff(self._offsets.view("<i8")) < 0).any()
+        ):
             raise fail("has offsets that do not rise to the number of entries")
         if entries and self._list.max() >= vocabulary_size:
             raise fail(f"holds the token {self._list.max()} of a vocabulary of {vocabulary_size}")
