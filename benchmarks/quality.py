@@ -3,8 +3,8 @@
 pip install ".[demo]" django wagtail sacrebleu
 python benchmarks/quality.py
 
-The texts are the English messages of Django and Wagtail and their Portuguese translations, which people wrote:
-those of at least four words and without placeholders. BLEU and chrF are sacrebleu's.
+The texts are the English messages of Django and Wagtail, of at least four words and without
+placeholders, and their Portuguese translations, which people wrote. BLEU and chrF are sacrebleu's.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ def pairs() -> list[tuple[str, str]]:
 def main() -> None:
     sources, references = map(list, zip(*pairs(), strict=True))
     print(
-        f"{len(sources)} sentences of Django {django.__version__} and Wagtail {wagtail.__version__}, sacrebleu {sacrebleu.__version__}"
+        f"{len(sources)} messages of Django {django.__version__} and Wagtail {wagtail.__version__};"
+        f" sacrebleu {sacrebleu.__version__}"
     )
     exact = None
     for weights in ("float32", "float16", "int8"):

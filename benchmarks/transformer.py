@@ -4,9 +4,9 @@ pip install ".[test]" torch transformers
 python benchmarks/transformer.py [--quick] [--json FILE]
 
 The model has random weights (width 512, feed-forward 2048, 8 heads, vocabulary 32000), written by
-CTranslate2's own classes and read by both; `transformers` gets a Marian model of the same size. The
-length of the results is forced: the end cannot occur. Engines take turns, every one decodes the same
-sources, and the tokens of this package and CTranslate2 are compared.
+CTranslate2's own classes and read by both; `transformers` gets a Marian model of the same size.
+The length of the results is forced: the end cannot occur. Engines take turns, every one decodes
+the same sources, and the tokens of this package and CTranslate2 are compared.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from seq2seq_fast import load, use
 from seq2seq_fast.bench import describe
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-import random_ctranslate2  # noqa: E402
+import random_ctranslate2
 
 WIDTH, INNER, LAYERS, HEADS, VOCABULARY = 512, 2048, 6, 8, 32000
 SOURCE, TARGET, ROUNDS = 20, 24, 5

@@ -28,8 +28,10 @@ from seq2seq_fast.translate import find_model
 ROUNDS = 5
 TIME_PYTHON = "import time; t = time.perf_counter(); {}; print(time.perf_counter() - t)"
 PEAK = """
-import resource, seq2seq_fast
-def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+import re, seq2seq_fast
+def peak():
+    with open("/proc/self/status") as file:
+        return 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", file.read())[1])
 before = peak(); model = seq2seq_fast.load({!r}); print((peak() - before) / model.nbytes)
 """
 
@@ -94,8 +96,8 @@ def main() -> None:
                 load(path)
                 times.append(time.perf_counter() - start)
             peak = float(python(PEAK.format(str(path))))
-            print(f"\nload {name}: {1e3 * statistics.median(times):.1f} ms, peak memory {peak:.2f} x"
-                  " the weights", end="")  # fmt: skip
+            took = 1e3 * statistics.median(times)
+            print(f"\nload {name}: {took:.1f} ms, peak memory {peak:.2f} x the weights", end="")
     finally:
         saved.unlink()
     imports = [

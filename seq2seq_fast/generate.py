@@ -54,8 +54,8 @@ class Options:
     n_best : int, optional
         Return a list of so many hypotheses, the best first; with `sample`, so many samples.
     max_length, min_length : int
-        Of a result's tokens, the end included; the default for the longest is 10 + 2.5 x the source's
-        own length.
+        Of a result's tokens, the end included; by default at most 10 + 2.5 x the source's own
+        length.
     length_penalty : float
         A sum of log-probabilities is divided by length ** length_penalty before it is compared.
     coverage_penalty : float
@@ -131,7 +131,7 @@ class Options:
 
         for name in ("beam_size", "n_best", "max_length"):
             given = getattr(self, name)
-            check(name, given is None or _is_integer(given) and given >= 1, "at least 1")
+            check(name, given is None or (_is_integer(given) and given >= 1), "at least 1")
         for name in ("min_length", "top_k", "no_repeat_ngram", "seed"):
             given = getattr(self, name)
             check(name, _is_integer(given) and given >= 0, "an integer of at least 0")
@@ -452,8 +452,8 @@ class _Search:
 
 
 def _filled(done: Array) -> Array:
-    """Which of the running sources go on: those at the end take the places of those that are done, so
-    that little has to be moved."""
+    """Which of the running sources go on: the last take the places of those that are done, so that
+    little has to be moved."""
     count = int(len(done) - done.sum())
     kept = np.arange(count)
     kept[done[:count]] = count + np.flatnonzero(~done[count:])

@@ -462,10 +462,7 @@ class _CTranslate2Builder(_Builder):
     def embedding(self, side: str, name: str) -> Embedding:
         matrix = self.matrix(f"{side}/{name}", None, None)
         width = matrix.inputs
-        if self.flag(f"{side}/scale_embeddings", 1):
-            scale = math.sqrt(width)
-        else:
-            scale = 1.0
+        scale = math.sqrt(width) if self.flag(f"{side}/scale_embeddings", 1) else 1.0
         positions: Sinusoids | LearnedPositions
         encodings = f"{side}/position_encodings/encodings"
         if encodings in self.tensors:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+__all__ = ["ffi", "lib", "why_missing"]
+
 if TYPE_CHECKING:
     from .attention import Plan
     from .runtime import Active

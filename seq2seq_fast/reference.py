@@ -263,7 +263,7 @@ def sincos(x: Array) -> tuple[Array, Array]:
 
 
 def erf(x: Array) -> Array:
-    """Error function of float32. Worst error: 1.275 ulp over all of them."""
+    """Error function of float32. Worst error: 1.383 ulp over all of them."""
     a = np.where(x < 0, np.float32(0) - x, x)
     a = np.where(np.float32(4) < a, np.float32(4), a)  # beyond, erf is 1
     near, far = np.full_like(x, _ERF_NEAR[0]), np.full_like(x, _ERF_FAR[0])
@@ -283,7 +283,8 @@ def _float32s(*hexadecimal: str) -> tuple[np.float32, ...]:
 _ERF_NEAR = _float32s("-0x1.3a19c2p-11", "0x1.473c38p-8", "-0x1.b68b72p-6", "0x1.ce1a6ep-4",
                       "-0x1.8126e6p-2", "0x1.06eba6p-3")  # fmt: skip
 _ERF_FAR = _float32s("-0x1.4930d6p-18", "0x1.7afe88p-15", "0x1.b12b6cp-15", "-0x1.80ce78p-9",
-                     "0x1.73a4fp-6", "-0x1.af3128p-4", "-0x1.457014p-1", "-0x1.20e8d4p+0")  # fmt: skip
+                     "0x1.73a4fp-6", "-0x1.af3128p-4", "-0x1.457014p-1",
+                     "-0x1.20e8d4p+0")  # fmt: skip
 
 
 def sigmoid(x: Array) -> Array:

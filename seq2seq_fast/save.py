@@ -1,7 +1,7 @@
 """save(): a model in one file of the package's own, which loads by memory mapping.
 
 The file is safetensors. Its metadata have, under "seq2seq_fast", a JSON text of the parts that the
-model is made of, by the names of their classes and fields; an array stands there as {"tensor": name}.
+model is made of, by the names of their classes and fields; {"tensor": name} stands for an array.
 Matrices lie packed as the kernel reads them, so that nothing is left to do when the file is loaded.
 """
 
@@ -110,7 +110,7 @@ def restore(path: Path) -> transformer.EncoderDecoder:
     return model
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _hints(part: type) -> dict[str, Any]:
     return typing.get_type_hints(part)
 

@@ -1,8 +1,8 @@
 """Encode, Attend, Decode: the encoder, the decoder, and the model made of them.
 
 What published models differ in (norms before or after, kinds of norm, feed-forward and position,
-self-attention or a recurrent unit) are the parts that an EncoderDecoder is put together from; load.py
-does so from files.
+self-attention or a recurrent unit) are the parts that an EncoderDecoder is put together from;
+load.py does so from files.
 """
 
 from __future__ import annotations

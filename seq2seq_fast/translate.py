@@ -41,7 +41,7 @@ class Translation:
 
     @functools.cached_property
     def attention(self) -> Array:
-        """How much each token looked at each source token, (tokens, source_tokens) float32: the last
+        """How much each token looked at each source token, (tokens, source_tokens): the last
         layer's mean over heads, computed when it is first asked for."""
         return self.attention_of()
 

@@ -81,7 +81,7 @@ class Matrix:
 
     @staticmethod
     def quantise(rows: Array) -> Matrix:
-        """Float weights (outputs, inputs) as eight-bit ones, scaled by 127 / an output's greatest."""
+        """Float weights (outputs, inputs) as eight-bit ones: times 127 / an output's greatest."""
         rows = wide(rows)
         greatest = np.abs(rows).max(axis=1, initial=np.float32(2.0**-100))
         scales = np.float32(127) / greatest
@@ -149,7 +149,7 @@ class Matrix:
                 _joined([m.panels for m in matrices]),
                 first.inputs,
                 sum(m.outputs for m in matrices),
-                np.concatenate([m.scales for m in matrices]) if first.is_integer else None,  # type: ignore[misc]
+                np.concatenate([m.scales for m in matrices]) if first.is_integer else None,
                 first.input_scale,
             )
         if first.scales is None:

@@ -113,7 +113,7 @@ def data(folder):
 
 def test_every_cut_is_noticed(tmp_path, data):
     path = tmp_path / "model.bin"
-    for size in [*range(0, 80), *range(80, len(data), 61)]:
+    for size in [*range(80), *range(80, len(data), 61)]:
         path.write_bytes(data[:size])
         with pytest.raises(ValueError, match=r"model\.bin: .* (needs \d+ bytes|is not NUL)"):
             reader.read(path)

@@ -107,6 +107,7 @@ def test_wide_beams_find_the_best_of_all(model):
         assert found.score == pytest.approx(scores[best], abs=1e-5)
 
 
+LISTS = [[EOS, 2, 3, 9], [0, 5], [0, *range(4, 20)], [19, 0], [0, 7, 8]]
 OPTIONS = [
     {},
     {"beam_size": 3, "n_best": 2},
@@ -115,8 +116,8 @@ OPTIONS = [
     {"sample": True, "seed": 5},
     {"sample": True, "n_best": 3, "temperature": 1.7, "top_k": 6, "top_p": 0.9},
     {"repetition_penalty": 1.4, "no_repeat_ngram": 2, "require": [17], "suppress": [4]},
-    {"beam_size": 3, "vocabulary": [[EOS, 2, 3, 9], [0, 5], [0, *range(4, 20)], [19, 0], [0, 7, 8]]},
-    {"vocabulary": [[EOS, 2, 3, 9], [0, 5], [0, *range(4, 20)], [19, 0], [0, 7, 8]]},
+    {"beam_size": 3, "vocabulary": LISTS},
+    {"vocabulary": LISTS},
     {"prefix": [[3, 4], [], [5], [6, 6, 6], [2]], "beam_size": 2},
 ]  # fmt: skip
 
@@ -176,9 +177,8 @@ def test_required_tokens_occur(model):
 def test_prefix_comes_first_and_scores_nothing(model):
     prefix = [[4, 5], [], [9], [4], [6]]
     for beams in (1, 3):
-        for forced, one in zip(
-            prefix, model.generate(SOURCES, prefix=prefix, max_length=6, beam_size=beams), strict=True
-        ):  # fmt: skip
+        found = model.generate(SOURCES, prefix=prefix, max_length=6, beam_size=beams)
+        for forced, one in zip(prefix, found, strict=True):
             assert one.tokens[: len(forced)] == forced
             assert one.token_scores[: len(forced)] == [0.0] * len(forced)
 
@@ -200,10 +200,9 @@ def test_where_no_token_is_left_a_result_ends(backend, model):
 
 
 def test_vocabulary_is_all_there_is(model):
-    lists = [[EOS, 2, 3, 9], [5, 0], [0, *range(4, 20)], [19, 0], [0, 7, 8]]
     for beams in (1, 3):
-        found = model.generate(SOURCES, vocabulary=lists, max_length=6, beam_size=beams)
-        for allowed, ids, one in zip(lists, SOURCES, found, strict=True):
+        found = model.generate(SOURCES, vocabulary=LISTS, max_length=6, beam_size=beams)
+        for allowed, ids, one in zip(LISTS, SOURCES, found, strict=True):
             assert set(one.tokens) <= set(allowed)
             rows = log_probabilities(model, ids, one.tokens)[:, sorted({*allowed} - {UNK})]
             rows -= np.log(np.exp(rows).sum(axis=1, keepdims=True))

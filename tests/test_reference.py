@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from concurrent.futures import ThreadPoolExecutor
 
 import mpmath
@@ -155,6 +156,21 @@ def test_tanh_float32_all_inputs():
 def test_tanh_float64(rng):
     x = np.concatenate([rng.uniform(-3, 3, 10000), np.exp(rng.uniform(-30, 3, 10000))])
     assert worst_ulp_float64(reference.tanh, mpmath.tanh, x) < 2.5
+
+
+def test_erf_float32():
+    """A sample of all numbers between those at which erf is nearly linear and nearly 1."""
+    x = np.arange(bits_of(2.0**-13), bits_of(4.5), 59, dtype=np.int32).view(np.float32)
+    exact = np.fromiter(map(math.erf, x.tolist()), np.float64, len(x))
+    errors = np.abs(reference.erf(x) - exact) / np.spacing(exact.astype(np.float32))
+    assert 1.3 < errors.max() <= 1.383  # what the docstring says of all
+
+
+def test_erf_special():
+    x = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 7, -1e30, 1e-30], np.float32)
+    want = [0.0, -0.0, 1, -1, np.nan, 1, -1, math.erf(1e-30)]
+    with np.errstate(all="ignore"):
+        assert_same_bits(reference.erf(x), np.array(want, np.float32))
 
 
 def test_tanh_special(dtype):

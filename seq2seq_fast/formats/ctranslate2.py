@@ -43,8 +43,7 @@ class CTranslate2Model(NamedTuple):
     spec: str  # "TransformerSpec", "WhisperSpec" ...
     revision: int
     tensors: dict[str, Array]
-    """As stored, bfloat16 as float32; matrices as (outputs, inputs). An alias is another name of the
-    same array."""
+    """As stored, bfloat16 as float32; matrices (outputs, inputs). An alias names the same array."""
 
 
 def read(path: str | os.PathLike[str]) -> CTranslate2Model:
