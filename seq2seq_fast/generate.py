@@ -171,6 +171,9 @@ def _is_integer(given: Any) -> bool:
     return isinstance(given, (int, np.integer)) and not isinstance(given, bool)
 
 
+SOME_TOKENS = 64  # of a result that there is room for at first
+
+
 def most_tokens(source_length: int) -> int:
     """The length at which a result of one source sequence is cut."""
     return 10 + source_length * 5 // 2
@@ -229,13 +232,13 @@ class _Search:
         self.steps: Program | _Steps
         # Attention is what a program does not give.
         if current().backend == "native" and not options.coverage_penalty:
-            self.steps = Program(model, state, int(self.limits.max()))
+            self.steps = Program(model, state)
         else:
             self.steps = _Steps(model, state, options.coverage_penalty != 0)
         self.rows = len(ids) * self.beams
         self.position = 0
         # Of each row the tokens so far, and their log-probabilities.
-        self.tokens = np.zeros((self.rows, self.limits.max()), np.int64)
+        self.tokens = np.zeros((self.rows, min(int(self.limits.max()), SOME_TOKENS)), np.int64)
         self.token_scores = np.zeros(self.tokens.shape)
         self.scores = np.zeros((len(ids), self.beams))  # their sums
         self.scores[:, 1:] = -np.inf  # beams begin alike: one of them counts
@@ -251,6 +254,10 @@ class _Search:
     def advance(self) -> list[tuple[int, Token]]:
         """One token further. Returns, without beams, each source's number and token."""
         before = self.tokens[: self.rows, self.position - 1] if self.position else None
+        if self.position == self.tokens.shape[1]:  # room for twice as many
+            room = ((0, 0), (0, self.position))
+            self.tokens = np.pad(self.tokens, room)
+            self.token_scores = np.pad(self.token_scores, room)
         logits = self.vocabulary.arrange(self.steps.step(before), self.sources, self.beams)
         self._adjust(logits)
         if isinstance(self.steps, _Steps) and self.steps.paid is not None:

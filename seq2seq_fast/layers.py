@@ -133,6 +133,11 @@ class Sinusoids:
         if self.width % 2 or self.width < 4 or not 0 <= self.first <= 1:
             raise ValueError(f"no sinusoids of width {self.width} from {self.first}")
 
+    @property
+    def most(self) -> int:
+        """Tokens that there are vectors for."""
+        return 1 << 62
+
     def __call__(self, start: int, count: int) -> Array:
         """The vectors of `count` tokens from the token `start` on: (count, width)."""
         start += self.first
@@ -166,6 +171,11 @@ class LearnedPositions:
     @property
     def width(self) -> int:
         return int(self.table.shape[1])
+
+    @property
+    def most(self) -> int:
+        """Tokens that there are vectors for."""
+        return len(self.table)
 
     def __call__(self, start: int, count: int) -> Array:
         """The vectors of `count` tokens from the token `start` on: (count, width)."""

@@ -149,25 +149,32 @@ _OP = np.dtype(
 _NOTHING = dict.fromkeys(_OP.names or (), 0)
 
 
+SOME_STEPS = 32  # that there is room for at first
+
+
 class Program:
     """The steps of a search over a state that nobody else has."""
 
-    def __init__(self, model: EncoderDecoder, state: State, most_steps: int) -> None:
+    def __init__(self, model: EncoderDecoder, state: State) -> None:
         self.model = model
         self.active = runtime.current()
         self.sequences = len(state.lengths)
         self.beams = state.rows // self.sequences
         self.state = state
         self.step_number = np.zeros(1, np.int64)
-        embedding = model.decoder.embedding
-        self.positions = None
-        if embedding.positions is not None:
-            self.positions = np.ascontiguousarray(embedding.positions(0, most_steps))
+        self.positions: Array | None = None
+        self._place(SOME_STEPS)
         self._record()
 
     @property
     def rows(self) -> int:
         return self.sequences * self.beams
+
+    def _place(self, steps: int) -> None:
+        """Vectors of the positions of so many steps, or of as many as the model knows."""
+        positions = self.model.decoder.embedding.positions
+        if positions is not None:
+            self.positions = np.ascontiguousarray(positions(0, min(steps, positions.most)))
 
     def _record(self) -> None:
         tape = Tape(self.sequences)
@@ -187,9 +194,7 @@ class Program:
         else:
             self.tokens[: self.rows] = tokens
         number = int(self.step_number[0])
-        if any(
-            isinstance(past, History) and past.cache.capacity <= number for past in self.state.past
-        ):
+        if self._is_full(number):
             self._grow(number)
         active = self.active
         native.check(
@@ -205,8 +210,19 @@ class Program:
         self.step_number[0] += 1
         return self.logits[: self.rows]
 
+    def _is_full(self, length: int) -> bool:
+        if self.positions is not None and length >= len(self.positions):
+            return True
+        return any(
+            isinstance(past, History) and past.cache.capacity <= length for past in self.state.past
+        )
+
     def _grow(self, length: int) -> None:
-        """Room for more keys: what is in use moves, and the step is recorded anew."""
+        """Room for more steps: what is in use moves, and the step is recorded anew."""
+        positions = self.model.decoder.embedding.positions
+        if positions is not None:
+            positions(length, 1)  # raises if the model knows no more
+            self._place(2 * length + 1)
         tokens = self.tokens[: self.rows].copy()
         rows, sequences = np.arange(self.rows), np.arange(self.sequences)
         past: list[Any] = []

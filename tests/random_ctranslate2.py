@@ -10,10 +10,12 @@ TOKENS = ["<blank>", "<s>", "</s>"]
 
 
 def write(folder, *, layers=2, width=32, inner=48, vocabulary=40, heads=4, seed=0,
-          quantization=None, tied=False, zero_start=False, spread=1.0, **choices):  # fmt: skip
+          quantization=None, tied=False, zero_start=False, positions=0, spread=1.0,
+          **choices):  # fmt: skip
     """A model in `folder` and its vocabulary <blank>, <s>, </s>, w3, w4 ...
 
-    `choices` are those of TransformerSpec.from_config; `spread` widens the differences of logits.
+    `choices` are those of TransformerSpec.from_config; `positions`: how many learned ones there are;
+    `spread` widens the differences of logits.
     """
     rng = np.random.default_rng(seed)
     # Attention is that of all heads, as here.
@@ -49,6 +51,8 @@ def write(folder, *, layers=2, width=32, inner=48, vocabulary=40, heads=4, seed=
                 fill(layer.ffn.linear_0_noact, inner, width)
             fill(layer.ffn.linear_1, width, inner)
             norm(layer.ffn.layer_norm)
+        if positions:
+            side.position_encodings.encodings = draw(positions, width)
         if choices.get("layernorm_embedding"):
             norm(side.layernorm_embedding)
         if getattr(side, "layer_norm", None) is not None and not choices.get("no_final_norm"):

@@ -27,6 +27,7 @@ KINDS = {
     "int8": {"quantization": "int8"},
     "float16": {"quantization": "float16"},
     "zero_start": {"zero_start": True},
+    "learned_positions": {"positions": 64},
     "gated": {"ffn_glu": True, "activation": ACTIVATIONS["silu"]},
     "norm_of_embedding": {"layernorm_embedding": True},
     "one_key_head": {"multi_query_attention": True},
@@ -91,6 +92,16 @@ def test_same_options(backend, tmp_path, beams, theirs, ours):
     )
     for wanted, one in zip(want, found, strict=True):
         assert [[names[i] for i in each.tokens] for each in one] == wanted.hypotheses
+
+
+def test_positions_end(backend, tmp_path):
+    """Where the model has seen no more, an error says so; a far limit alone is none."""
+    random_ctranslate2.write(tmp_path, positions=40, spread=3.0)
+    model = load(tmp_path)
+    found = model.generate(SOURCES, max_length=40, suppress=[EOS])
+    assert all(len(one.tokens) == 40 for one in found)
+    with pytest.raises(ValueError, match="the model knows 40 positions; got a sequence of 41"):
+        model.generate(SOURCES, max_length=10**9, suppress=[EOS])
 
 
 # ---- files ----

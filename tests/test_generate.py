@@ -149,6 +149,11 @@ def test_long_results_outgrow_a_cache(backend, model):
     assert model.generate(SOURCES, max_length=90) == natural
 
 
+def test_a_far_limit_costs_nothing(model):
+    found = model.generate(SOURCES, max_length=10**12, no_repeat_ngram=1)
+    assert found == model.generate(SOURCES, max_length=30, no_repeat_ngram=1)
+
+
 # ---- options ----
 
 

@@ -19,7 +19,7 @@ def test_examples():
     for name in ("new_query", "new_key", "new_value"):
         names[name] = rng.standard_normal((2, 8, 1, 64)).astype(np.float32)
     blocks = re.findall(r"```python\n(.*?)```\n(?:```\n(.*?)```\n)?", README, flags=re.DOTALL)
-    assert len(blocks) == 5
+    assert len(blocks) == 6
     for code, output in blocks:
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
