@@ -14,7 +14,7 @@ def write(folder, *, layers=2, width=32, inner=48, vocabulary=40, heads=4, seed=
           **choices):  # fmt: skip
     """A model in `folder` and its vocabulary <blank>, <s>, </s>, w3, w4 ...
 
-    `choices` are those of TransformerSpec.from_config; `positions`: how many learned ones there are;
+    `choices` are those of TransformerSpec.from_config; `positions`: how many are learned;
     `spread` widens the differences of logits.
     """
     rng = np.random.default_rng(seed)
