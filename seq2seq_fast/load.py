@@ -296,7 +296,7 @@ class _MarianBuilder(_Builder):
         """Token vectors."""
         tensor = self.tensor(name)
         if isinstance(tensor, marian.Quantised):
-            self.fits(name, tensor.rows.shape, (None, None))
+            self.fits(name, tensor.shape, (None, None))
             return self.kept(Matrix.pack_integers(tensor.rows, tensor.multiplier))
         self.fits(name, tensor.shape, (None, None))
         return self.kept(Matrix.pack(tensor))

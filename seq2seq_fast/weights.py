@@ -68,8 +68,10 @@ class Matrix:
     def pack_integers(rows: Array, scales: Array | float, input_scale: float = 0.0) -> Matrix:
         """Weights (outputs, inputs) of int8 and their scales (outputs,), or one for all."""
         outputs, inputs = rows.shape
-        padded = np.zeros((-(-outputs // PANEL) * PANEL, -(-inputs // QUAD) * QUAD), np.int8)
-        padded[:outputs, :inputs] = rows
+        padded = np.ascontiguousarray(rows)
+        if outputs % PANEL or inputs % QUAD:
+            padded = np.zeros((-(-outputs // PANEL) * PANEL, -(-inputs // QUAD) * QUAD), np.int8)
+            padded[:outputs, :inputs] = rows
         quads = padded.view(np.uint32).reshape(-1, PANEL, padded.shape[1] // QUAD)
         panels = aligned_zeros((len(quads), quads.shape[2], PANEL), quads.dtype)
         np.bitwise_xor(quads.swapaxes(1, 2), np.uint32(0x80808080), out=panels)  # plus 128, each

@@ -44,10 +44,21 @@ _DTYPES: dict[int, np.dtype[Any]] = {
 
 
 class Quantised(NamedTuple):
-    """A matrix of eight-bit weights."""
+    """A matrix of eight-bit weights, which stays in its file until it is asked for: a model is to
+    be in memory once, not as stored and as packed."""
 
-    rows: Array  # (outputs, inputs) int8
+    path: Path
+    offset: int
+    shape: tuple[int, int]  # outputs, inputs
     multiplier: float  # real weight = integer / multiplier
+
+    @property
+    def rows(self) -> Array:
+        """(outputs, inputs) int8."""
+        values = np.fromfile(self.path, np.int8, math.prod(self.shape), offset=self.offset)
+        if len(values) < math.prod(self.shape):
+            raise ValueError(f"{self.path}: was cut short while it was read")
+        return values.reshape(self.shape)
 
 
 class MarianModel(NamedTuple):
@@ -82,7 +93,7 @@ def read(path: str | os.PathLike[str]) -> MarianModel:
 
 def shape_of(tensor: Array | Quantised) -> tuple[int, ...]:
     """As the file says it: (inputs, outputs) but for embeddings, which are (tokens, features)."""
-    return tensor.shape if isinstance(tensor, np.ndarray) else tensor.rows.shape[::-1]
+    return tensor.shape if isinstance(tensor, np.ndarray) else tensor.shape[::-1]
 
 
 def _read_npz(path: Path) -> MarianModel:
@@ -140,22 +151,26 @@ class _Reader:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.at = 0
-        # The first bytes decide whether the rest, of any size, is worth reading.
-        with path.open("rb") as file:
-            self.data = file.read(16)
-            self.count = self.header()
-            self.data += file.read()
+        self.size = path.stat().st_size
 
     def fail(self, what: str) -> ValueError:
         return ValueError(f"{self.path}: {what}")
 
-    def take(self, size: int, what: str) -> memoryview:
-        """The next `size` bytes, a view."""
-        left = len(self.data) - self.at
+    def skip(self, size: int, what: str) -> int:
+        """Past the next `size` bytes; returns where they begin."""
+        left = self.size - self.at
         if size > left:
             raise self.fail(f"{what} needs {size} bytes at offset {self.at}, {left} are left")
         self.at += size
-        return memoryview(self.data)[self.at - size : self.at]
+        return self.at - size
+
+    def take(self, size: int, what: str) -> bytes:
+        """The next `size` bytes."""
+        self.file.seek(self.skip(size, what))
+        data = self.file.read(size)
+        if len(data) < size:
+            raise self.fail(f"{what} was cut short while it was read")
+        return data
 
     def integers(self, count: int, what: str) -> tuple[int, ...]:
         return struct.unpack(f"<{count}Q", self.take(8 * count, what))
@@ -169,9 +184,11 @@ class _Reader:
         return count
 
     def read(self) -> MarianModel:
-        headers = [
-            _Header(*self.integers(4, f"the header of tensor {i}")) for i in range(self.count)
-        ]
+        with self.path.open("rb") as self.file:
+            return self.model(self.header())
+
+    def model(self, count: int) -> MarianModel:
+        headers = [_Header(*self.integers(4, f"the header of tensor {i}")) for i in range(count)]
         names = [self.name(i, header) for i, header in enumerate(headers)]
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
@@ -182,11 +199,11 @@ class _Reader:
         config: dict[str, str] = {}
         tensors: dict[str, Array | Quantised] = {}
         for name, header, shape in zip(names, headers, shapes, strict=True):
-            blob = self.take(header.data_length, f"tensor {name}")
             if name == CONFIG_NAME:
-                config = _scalars_of_yaml(bytes(blob).rstrip(b"\0").decode("utf-8", "replace"))
+                text = self.take(header.data_length, f"tensor {name}").rstrip(b"\0")
+                config = _scalars_of_yaml(text.decode("utf-8", "replace"))
             else:
-                tensors[name] = self.tensor(name, header, shape, blob)
+                tensors[name] = self.tensor(name, header, shape)
         return MarianModel(config, tensors)
 
     def name(self, index: int, header: _Header) -> str:
@@ -207,29 +224,31 @@ class _Reader:
             raise self.fail(f"tensor {name} has the shape {shape}")
         return shape
 
-    def tensor(
-        self, name: str, header: _Header, shape: tuple[int, ...], blob: memoryview
-    ) -> Array | Quantised:
+    def tensor(self, name: str, header: _Header, shape: tuple[int, ...]) -> Array | Quantised:
         dtype = _DTYPES.get(header.type)
         if dtype is None:
             raise self.fail(f"tensor {name} has the type {header.type:#06x}, which is not known")
         size = math.prod(shape)
         needed = size * dtype.itemsize + (4 if header.type == _INTGEMM8 else 0)
-        if needed > len(blob):
+        if needed > header.data_length:
             raise self.fail(
-                f"tensor {name} of shape {shape} needs {needed} bytes, its data has {len(blob)}"
+                f"tensor {name} of shape {shape} needs {needed} bytes,"
+                f" its data has {header.data_length}"
             )
-        values = np.frombuffer(blob, dtype, size)
+        start = self.at
         if header.type != _INTGEMM8:
+            values = np.frombuffer(self.take(header.data_length, f"tensor {name}"), dtype, size)
             return values.astype(np.float32).reshape(shape)
-        (multiplier,) = struct.unpack_from("<f", blob, size)
+        self.skip(header.data_length, f"tensor {name}")
+        self.file.seek(start + size)
+        (multiplier,) = struct.unpack("<f", self.file.read(4))
         if not (math.isfinite(multiplier) and multiplier > 0):
             raise self.fail(f"tensor {name} has the quantisation multiplier {multiplier}")
         if len(shape) != 2:
             raise self.fail(f"tensor {name} has the shape {shape}, expected a matrix")
         # Embeddings are stored as they are, the rest transposed.
-        rows = values.reshape(shape if "Wemb" in name else shape[::-1])
-        return Quantised(rows, multiplier)
+        outputs, inputs = shape if "Wemb" in name else shape[::-1]
+        return Quantised(self.path, start, (outputs, inputs), multiplier)
 
 
 def _scalars_of_yaml(text: str) -> dict[str, str]:
