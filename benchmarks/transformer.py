@@ -89,7 +89,7 @@ def main() -> None:
                     folder, compute_type=weights, intra_threads=threads, inter_threads=1
                 )
                 for batch in (1, 8) if options.quick else (1, 8, 64):
-                    sources = [[*rng.integers(3, VOCABULARY, SOURCE).tolist(), EOS]] * 0 or [
+                    sources = [
                         [*rng.integers(3, VOCABULARY, SOURCE).tolist(), EOS] for _ in range(batch)
                     ]
                     for beams in (1, 4):

@@ -184,10 +184,11 @@ def search(
 ) -> list[list[Hypothesis]]:
     """For each source its hypotheses, the best first."""
     samples = options.n_best or 1 if options.sample else 1
-    running = _Search(model, [source for source in ids for _ in range(samples)], options, samples)
+    sources = [source for source in ids for _ in range(samples)]
+    running = _Search(model, sources, options, samples, tells=options.callback is not None)
     while running.rows:
         for source, token in running.advance():
-            if options.callback is not None and token.id != model.eos:
+            if options.callback is not None:
                 options.callback(source // samples, token)
     found = [
         [one for some in running.found[i : i + samples] for one in some]
@@ -201,13 +202,11 @@ def stream(model: EncoderDecoder, ids: Sequence[int], options: Options) -> Itera
     """The tokens of one source, without the end."""
     if options.beam_size > 1:
         raise ValueError(f"beam_size must be 1 for a stream; got {options.beam_size}")
-    running = reference.under_contract(_Search)(model, [ids], options, 1)
-    running.streams = True
+    running = reference.under_contract(_Search)(model, [ids], options, 1, tells=True)
     advance = reference.under_contract(running.advance)
     while running.rows:
         for _, token in advance():
-            if token.id != model.eos:
-                yield token
+            yield token
 
 
 class _Search:
@@ -219,8 +218,10 @@ class _Search:
         ids: Sequence[Sequence[int]],
         options: Options,
         samples: int,
+        *,
+        tells: bool,
     ) -> None:
-        self.model, self.options, self.samples = model, options, samples
+        self.model, self.options, self.samples, self.tells = model, options, samples, tells
         self.beams = options.beam_size
         self.found: list[list[Hypothesis]] = [[] for _ in ids]
         self.limits = np.array([options.max_length or most_tokens(len(source)) for source in ids])
@@ -252,7 +253,8 @@ class _Search:
         )
 
     def advance(self) -> list[tuple[int, Token]]:
-        """One token further. Returns, without beams, each source's number and token."""
+        """One token further. Returns, if it is to tell, each source's number and token, unless that
+        is the end; nothing with beams."""
         before = self.tokens[: self.rows, self.position - 1] if self.position else None
         if self.position == self.tokens.shape[1]:  # room for twice as many
             room = ((0, 0), (0, self.position))
@@ -275,13 +277,11 @@ class _Search:
         self.scores[:, 0] += scores
         self.position += 1
         done = (tokens == self.model.eos) | (self.limits[self.sources] <= self.position)
-        heads: list[tuple[int, Token]] = []
-        if self.options.callback is not None or self.streams:
-            heads = [
-                (source, Token(token, score))
-                for source, token, score in zip(
-                    self.sources.tolist(), tokens.tolist(), scores.tolist(), strict=True
-                )
+        told: list[tuple[int, Token]] = []
+        if self.tells:
+            every = zip(self.sources.tolist(), tokens.tolist(), scores.tolist(), strict=True)
+            told = [
+                (i, Token(token, score)) for i, token, score in every if token != self.model.eos
             ]
         if done.any():
             for row in np.flatnonzero(done).tolist():
@@ -290,9 +290,7 @@ class _Search:
                 )
             kept = _filled(done)
             self._select(kept, kept)
-        return heads
-
-    streams = False  # whether advance() is to tell the tokens even without a callback
+        return told
 
     def _likeliest(self, logits: Array) -> tuple[Array, Array]:
         columns, log_probabilities, _ = best(logits, 1)
