@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -30,6 +29,8 @@ def fingerprint() -> str:
     str
         64 hexadecimal digits.
     """
+    import hashlib  # slow to import, and of no use to anything else
+
     digest = hashlib.sha256()
 
     def add(array: Array) -> None:

@@ -19,13 +19,14 @@ import math
 import os
 import re
 import struct
-import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import zipfile
 
 Array = np.ndarray[Any, Any]
 
@@ -97,6 +98,9 @@ def shape_of(tensor: Array | Quantised) -> tuple[int, ...]:
 
 
 def _read_npz(path: Path) -> MarianModel:
+    import zipfile  # slow to import, and of no use to most models
+    import zlib
+
     def fail(what: str) -> ValueError:
         return ValueError(f"{path}: {what}")
 
