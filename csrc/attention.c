@@ -71,16 +71,6 @@ static int64_t round_up(int64_t n, int64_t step)
     return (n + step - 1) / step * step;
 }
 
-static int64_t min64(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
-static int64_t max64(int64_t a, int64_t b)
-{
-    return a > b ? a : b;
-}
-
 /* Byte offset of row 0 of one (lead..., head 0) of an operand. */
 static ptrdiff_t offset_of(const s2s_attention_problem *p, const s2s_strides *strides,
                            const int64_t *lead)

@@ -110,7 +110,6 @@ typedef struct {
 typedef struct {
     size_t input_size; /* bytes of one input */
     int tile_rows;     /* the number of rows at which `tile` is at its fastest */
-    int tile_cols;     /* the number of panels, if there is one row */
 
     /* to [n rounded up to 4] = x * scale, rounded to -127 .. 127; a scale of 0 asks for the row's
      * own. Returns the scale, NaN if the row is not finite; sum: of the integers. */
@@ -135,6 +134,16 @@ extern const s2s_layer_kernels s2s_layer_kernels_generic, s2s_layer_kernels_avx2
 extern const s2s_layer_kernels s2s_layer_kernels_avx512, s2s_layer_kernels_neon;
 extern const s2s_integer_kernels s2s_integer_kernels_generic, s2s_integer_kernels_avx2;
 extern const s2s_integer_kernels s2s_integer_kernels_avx512, s2s_integer_kernels_neon;
+
+static inline int64_t min64(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+static inline int64_t max64(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
 
 const s2s_kernels *s2s_kernels_of(int isa, int type);
 const s2s_layer_kernels *s2s_layer_kernels_of(int isa);

@@ -20,16 +20,6 @@ enum {
     SOME_ROWS = 16,         /* of the other layers, to a unit */
 };
 
-static int64_t min64(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
-static int64_t max64(int64_t a, int64_t b)
-{
-    return a > b ? a : b;
-}
-
 static int64_t parts(int64_t n, int64_t size)
 {
     return (n + size - 1) / size;

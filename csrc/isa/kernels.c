@@ -32,6 +32,25 @@
 #define UNROLL _Pragma("GCC unroll 32")
 enum { CACHE_LINE = 64 };
 
+/* A tile function takes as many rows at once as it has, up to MOST, over all panels from g on, with
+ * its own TILE(rows, cols); `done` says how many it took. */
+#define ROWS_AT_ONCE(R, MOST)                                                                      \
+    if (rows >= (R) && (R) <= (MOST)) {                                                            \
+        done = (R);                                                                                \
+        for (; g < cols; g++)                                                                      \
+            TILE((R) <= (MOST) ? (R) : 1, 1);                                                      \
+    }
+#define MOST_ROWS_OF(MOST)                                                                         \
+    ROWS_AT_ONCE(24, MOST)                                                                         \
+    else ROWS_AT_ONCE(16, MOST)                                                                    \
+    else ROWS_AT_ONCE(12, MOST)                                                                    \
+    else ROWS_AT_ONCE(8, MOST)                                                                     \
+    else ROWS_AT_ONCE(6, MOST)                                                                     \
+    else ROWS_AT_ONCE(4, MOST)                                                                     \
+    else ROWS_AT_ONCE(3, MOST)                                                                     \
+    else ROWS_AT_ONCE(2, MOST)                                                                     \
+    else ROWS_AT_ONCE(1, MOST)
+
 /* Asks for the memory `bytes` from p, wherever that is: nothing happens if there is none. Into the
  * second-level cache, which can have more requests under way than the first. */
 static inline void ask_for(const void *p, ptrdiff_t bytes)
@@ -155,5 +174,5 @@ const s2s_kernels KERNELS[S2S_TYPES] = {
 const s2s_layer_kernels LAYER_KERNELS = {
     .finish = finish, .norm = norm, .recur = recur, .best = best};
 const s2s_integer_kernels INTEGER_KERNELS = {
-    .input_size = sizeof(i8_input), .tile_rows = I8_ROWS, .tile_cols = I8_COLS,
+    .input_size = sizeof(i8_input), .tile_rows = I8_ROWS,
     .quantise = quantise, .tile = integer_tile, .dequantise = dequantise};

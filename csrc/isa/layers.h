@@ -339,28 +339,13 @@ I8_TARGET static void integer_tile(int rows, int cols, const void *a_, ptrdiff_t
     const i8_input *a = a_;
 #define TILE(R, C)                                                                                 \
     integer_tile_of(R, C, a, a_stride, b + g * b_panel, b_panel, ahead, quads, c + g * S2S_LANES)
-#define ROWS_AT_ONCE(R)                                                                            \
-    if (rows >= (R) && (R) <= I8_ROWS) {                                                           \
-        done = (R);                                                                                \
-        for (; g < cols; g++)                                                                      \
-            TILE((R) <= I8_ROWS ? (R) : 1, 1);                                                     \
-    }
     for (int done; rows > 0; rows -= done, a += done * a_stride, c += done * S2S_LDA) {
         int g = 0;
         for (; rows == 1 && g + I8_COLS <= cols; g += I8_COLS)
             TILE(1, I8_COLS);
-        ROWS_AT_ONCE(24)
-        else ROWS_AT_ONCE(16)
-        else ROWS_AT_ONCE(12)
-        else ROWS_AT_ONCE(8)
-        else ROWS_AT_ONCE(6)
-        else ROWS_AT_ONCE(4)
-        else ROWS_AT_ONCE(3)
-        else ROWS_AT_ONCE(2)
-        else ROWS_AT_ONCE(1)
+        MOST_ROWS_OF(I8_ROWS)
     }
 #undef TILE
-#undef ROWS_AT_ONCE
 }
 
 static void dequantise(int rows, int cols, const int32_t *c, const float *scales,

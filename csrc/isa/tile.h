@@ -152,12 +152,6 @@ static void S(tile)(int rows, int cols, const void *a_, const void *b_, ptrdiff_
 #define TILE(R, C)                                                                                 \
     S(tile_of)(R, C, a, b + g * b_panel, b_stride, b_panel, ahead, depth, c + g * S2S_LANES,       \
                c_stride, add, scale)
-#define ROWS_AT_ONCE(R)                                                                            \
-    if (rows >= (R) && (R) <= ROWS) {                                                              \
-        done = (R);                                                                                \
-        for (; g < cols; g++)                                                                      \
-            TILE((R) <= ROWS ? (R) : 1, 1);                                                        \
-    }
     /* Rows outside: their part of `a` stays in the first-level cache for all panels. */
     for (int done; rows > 0; rows -= done, a += done * S2S_LDA, c += done * c_stride) {
         int g = 0;
@@ -183,18 +177,9 @@ static void S(tile)(int rows, int cols, const void *a_, const void *b_, ptrdiff_
             else
                 TILE(FEW_ROWS >= 2 ? 2 : 1, 4);
         }
-        ROWS_AT_ONCE(24)
-        else ROWS_AT_ONCE(16)
-        else ROWS_AT_ONCE(12)
-        else ROWS_AT_ONCE(8)
-        else ROWS_AT_ONCE(6)
-        else ROWS_AT_ONCE(4)
-        else ROWS_AT_ONCE(3)
-        else ROWS_AT_ONCE(2)
-        else ROWS_AT_ONCE(1)
+        MOST_ROWS_OF(ROWS)
     }
 #undef TILE
-#undef ROWS_AT_ONCE
 }
 
 static void S(context_visible)(const void *scores_, const void *weights_, int keys,
