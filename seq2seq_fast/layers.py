@@ -201,6 +201,11 @@ class Embedding:
         if self.norm is not None:
             must_equal("widths of an embedding", self.width, self.norm.gamma.size)
 
+    @functools.cached_property
+    def weights(self) -> native.Weights:
+        """The table as the kernel takes it."""
+        return native.Weights(self.matrix, None)
+
     @property
     def size(self) -> int:
         """Tokens in the vocabulary."""

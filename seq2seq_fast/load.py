@@ -6,7 +6,7 @@ import json
 import math
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -136,7 +136,9 @@ class _Builder:
 class _MarianBuilder(_Builder):
     EOS, UNK = 0, 1  # by convention the first two of a Marian vocabulary
     NORM_EPS = 1e-6
-    ACTIVATIONS = {"relu": "relu", "swish": "silu", "gelu": "gelu_sigmoid"}  # noqa: RUF012
+    ACTIVATIONS: ClassVar[dict[str | None, str]] = {
+        "relu": "relu", "swish": "silu", "gelu": "gelu_sigmoid"
+    }  # fmt: skip
 
     def __init__(self, file: Path, weights: str | None) -> None:
         super().__init__(file, weights)
@@ -153,9 +155,8 @@ class _MarianBuilder(_Builder):
         self.require("transformer-ffn-depth", "2", None)
         self.require("transformer-tied-layers", "[]", None)
         self.require("transformer-no-projection", "false", None)
-        self.activation = self.ACTIVATIONS.get(
-            self.require("transformer-ffn-activation", *self.ACTIVATIONS) or ""
-        )
+        activation = self.require("transformer-ffn-activation", *self.ACTIVATIONS)
+        self.activation = self.ACTIVATIONS[activation]
         self.pre = self.places("transformer-preprocess") == "n"
         after = self.places("transformer-postprocess")
         if after != ("a" if self.pre else "an"):
@@ -252,7 +253,7 @@ class _MarianBuilder(_Builder):
     def feed_forward(self, name: str) -> FeedForward:
         up = self.linear(name, "1", outputs=None)
         down = self.linear(name, "2", inputs=up.matrix.outputs)
-        return FeedForward(up, down, self.activation or "relu")
+        return FeedForward(up, down, self.activation)
 
     def recurrent(self, name: str) -> SSRU:
         candidate = Linear(self.matrix(f"{name}_W", self.width, self.width))

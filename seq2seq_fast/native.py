@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .weights import PANEL
+
 __all__ = ["ffi", "lib", "why_missing"]
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ Strides = tuple[int, ...]
 Signature = tuple[Shape, Strides]
 
 ALL_ISAS = ("generic", "avx2", "avx512", "neon")  # enum s2s_isa
-ISA_NUMBERS = {isa: number for number, isa in enumerate(ALL_ISAS)}
+ISA_NUMBERS: dict[str | None, int] = {isa: number for number, isa in enumerate(ALL_ISAS)}
 _TYPES = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 3}  # enum s2s_type
 
 
@@ -227,7 +229,7 @@ class Weights:
     def __init__(self, matrix: Matrix, bias: Array | None) -> None:
         padded = None
         if bias is not None:
-            padded = np.zeros(-(-matrix.outputs // 16) * 16, np.float32)
+            padded = np.zeros(len(matrix.panels) * PANEL, np.float32)
             padded[: matrix.outputs] = bias
         self.outputs = matrix.outputs
         self.inputs = matrix.inputs
@@ -277,7 +279,7 @@ def linear(
     check(
         lib.s2s_linear(
             weights.struct,
-            ISA_NUMBERS[active.isa],  # type: ignore[index]
+            ISA_NUMBERS[active.isa],
             active.threads,
             number,
             x.size // weights.inputs,
@@ -303,7 +305,7 @@ def norm(active: Active, x: Array, gamma: Array, beta: Array | None, eps: float)
     n = len(gamma)
     check(
         lib.s2s_norm(
-            ISA_NUMBERS[active.isa],  # type: ignore[index]
+            ISA_NUMBERS[active.isa],
             active.threads,
             x.size // n,
             n,
@@ -327,7 +329,7 @@ def recur(active: Active, gates: Array, cell: Array, plus: Array) -> tuple[Array
     cell, plus = _rows(cell), _rows(plus)
     check(
         lib.s2s_recur(
-            ISA_NUMBERS[active.isa],  # type: ignore[index]
+            ISA_NUMBERS[active.isa],
             rows,
             n,
             _floats(gates),
@@ -350,7 +352,7 @@ def best(active: Active, logits: Array, count: int) -> tuple[Array, Array, Array
     statistics = np.empty((rows, 2), np.float32)
     check(
         lib.s2s_best(
-            ISA_NUMBERS[active.isa],  # type: ignore[index]
+            ISA_NUMBERS[active.isa],
             active.threads,
             rows,
             n,

@@ -110,7 +110,7 @@ class Tape:
         self, embedding: Embedding, tokens: Array, step: Array, positions: Array | None
     ) -> Array:
         """`step` holds which of the position vectors is meant."""
-        weights = native.Weights(embedding.matrix, None)
+        weights = embedding.weights
         out = np.empty((len(tokens), embedding.width), np.float32)
         self.held += [weights, step]
         self._add(
@@ -201,7 +201,7 @@ class Program:
             native.lib.s2s_run_program(
                 native.ffi.from_buffer("s2s_op *", self._ops),
                 len(self._ops),
-                native.ISA_NUMBERS[active.isa],  # type: ignore[index]
+                native.ISA_NUMBERS[active.isa],
                 active.threads,
                 self.sequences,
             ),

@@ -107,25 +107,18 @@ class Translator:
         self.model = load(folder, weights=weights)
         self.language = language
         folder = folder if folder.is_dir() else folder.parent
-        found = sorted(folder.glob("*.spm"))
-        if len(found) != 1:
-            names = ", ".join(file.name for file in found) or "none"
-            raise FileNotFoundError(f"{folder}: expected one *.spm vocabulary; found {names}")
-        self.vocabulary = Vocabulary(found[0])
+        file = _only_file(folder, "*.spm", "vocabulary")
+        self.vocabulary = Vocabulary(file)
         size = self.model.vocabulary_size
         have = (self.vocabulary.size, self.vocabulary.eos, self.vocabulary.unk)
         if have != (size, self.model.eos, self.model.unk):
             raise ValueError(
-                f"{found[0]}: not the model's vocabulary: {have[0]} tokens, end {have[1]},"
+                f"{file}: not the model's vocabulary: {have[0]} tokens, end {have[1]},"
                 f" unknown {have[2]}; expected {size}, {self.model.eos}, {self.model.unk}"
             )
         self.shortlist = None
         if shortlist:
-            lists = sorted(folder.glob("lex*.bin"))
-            if len(lists) != 1:
-                names = ", ".join(file.name for file in lists) or "none"
-                raise FileNotFoundError(f"{folder}: expected one lex*.bin shortlist; found {names}")
-            self.shortlist = Shortlist(lists[0], size)
+            self.shortlist = Shortlist(_only_file(folder, "lex*.bin", "shortlist"), size)
 
     def translate(self, texts: Iterable[str]) -> list[Translation]:
         """Translate texts, each of any number of sentences; a blank text gives a blank one.
@@ -192,6 +185,15 @@ class Translator:
             parts=parts,
             model=self.model,
         )
+
+
+def _only_file(folder: Path, pattern: str, what: str) -> Path:
+    """The one file of a folder that fits a pattern."""
+    found = sorted(folder.glob(pattern))
+    if len(found) != 1:
+        names = ", ".join(file.name for file in found) or "none"
+        raise FileNotFoundError(f"{folder}: expected one {pattern} {what}; found {names}")
+    return found[0]
 
 
 # Target language -> (source language, folder in the package that carries the models).

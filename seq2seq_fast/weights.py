@@ -16,7 +16,7 @@ Array = np.ndarray[Any, Any]
 
 PANEL = 16  # outputs that lie together: the kernel's lanes
 QUAD = 4  # eight-bit inputs that lie together
-OFFSET = 128  # eight-bit weights are stored plus this, unsigned
+OFFSETS = np.uint32(0x80808080)  # a quad of eight-bit weights is stored plus 128, each
 
 WEIGHTS = ("float32", "float16", "int8")
 """What a model's matrices can be kept as."""
@@ -74,7 +74,7 @@ class Matrix:
             padded[:outputs, :inputs] = rows
         quads = padded.view(np.uint32).reshape(-1, PANEL, padded.shape[1] // QUAD)
         panels = aligned_zeros((len(quads), quads.shape[2], PANEL), quads.dtype)
-        np.bitwise_xor(quads.swapaxes(1, 2), np.uint32(0x80808080), out=panels)  # plus 128, each
+        np.bitwise_xor(quads.swapaxes(1, 2), OFFSETS, out=panels)
         every = np.ones(len(padded), np.float32)
         every[:outputs] = scales
         return Matrix(
@@ -116,7 +116,7 @@ class Matrix:
     def integers(self, ids: Array | slice = slice(None)) -> Array:
         """Eight-bit weights of the given outputs, (ids, inputs) int8."""
         quads = self.panels.reshape(*self.panels.shape[:2], PANEL * QUAD).view(np.uint32)
-        rows = _rows_of(quads, self.outputs, ids) ^ np.uint32(0x80808080)
+        rows = _rows_of(quads, self.outputs, ids) ^ OFFSETS
         return np.ascontiguousarray(rows).view(np.int8)[:, : self.inputs]
 
     def rows(self, ids: Array | slice = slice(None)) -> Array:
