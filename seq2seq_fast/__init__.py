@@ -6,6 +6,7 @@ from .fingerprint import fingerprint
 from .load import load
 from .runtime import info, use
 from .save import save
+from .transcribe import Transcriber, Transcription
 from .transformer import EncoderDecoder
 from .translate import Translation, Translator
 
@@ -13,6 +14,8 @@ __version__ = "0.1.0"
 __all__ = [
     "EncoderDecoder",
     "KeyValueCache",
+    "Transcriber",
+    "Transcription",
     "Translation",
     "Translator",
     "attention",

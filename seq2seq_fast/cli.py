@@ -1,4 +1,4 @@
-"""The command `seq2seq-fast`: translate, info, fingerprint, bench.
+"""The command `seq2seq-fast`: translate, transcribe, info, fingerprint, bench.
 
 Results go to standard output as they are finished, everything else to standard error. What the user
 got wrong, or what is missing, ends in one line and exit code 2; Ctrl-C in 130.
@@ -20,6 +20,7 @@ from typing import IO, TYPE_CHECKING, Any
 from . import __version__
 from .fingerprint import fingerprint
 from .runtime import info, use
+from .subtitles import FORMATS, written
 from .weights import WEIGHTS
 
 if TYPE_CHECKING:
@@ -77,6 +78,25 @@ def _parser() -> argparse.ArgumentParser:
     translate.add_argument(
         "--attention", type=Path, metavar="FILE.png", help="picture of one text's attention"
     )
+
+    transcribe = command("transcribe", _transcribe, "Write down the speech of a sound file.")
+    transcribe.add_argument("audio", type=Path, help="WAV, FLAC, OGG, MP3 ...")
+    transcribe.add_argument("--model", type=Path, metavar="FOLDER", help="a model of your own")
+    transcribe.add_argument("--weights", choices=WEIGHTS, help="the default: as they are published")
+    transcribe.add_argument("--language", metavar="CODE", help="the default: what the model hears")
+    transcribe.add_argument(
+        "--task", choices=("transcribe", "translate"), default="transcribe",
+        help="translate: into English",
+    )  # fmt: skip
+    transcribe.add_argument("--prompt", default="", help="text to tell the model first: names, say")
+    transcribe.add_argument(
+        "--beam", type=int, default=5, metavar="N", help="beam search with N beams (default 5)"
+    )
+    transcribe.add_argument("--words", action="store_true", help="when each word was said, in JSON")
+    transcribe.add_argument(
+        "--format", choices=FORMATS, help="the default: what --output ends in, or txt"
+    )
+    transcribe.add_argument("--output", type=Path, metavar="FILE", help="the default: print it")
 
     command("info", _info, "Show what this installation is.").add_argument(
         "--json", action="store_true", help="as JSON"
@@ -165,19 +185,69 @@ def _uninterrupted() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _progress(total: int | None, *, wanted: bool) -> Iterator[Any]:
+def _progress(total: int | None, *, wanted: bool, unit: str = " texts") -> Iterator[Any]:
     """A bar on standard error, if that is a terminal and tqdm is there; yields its step."""
     bar = None
     if wanted and total != 1 and sys.stderr.isatty():
         with contextlib.suppress(ImportError):
             from tqdm import tqdm
 
-            bar = tqdm(total=total, unit=" texts", file=sys.stderr)
+            bar = tqdm(total=total, unit=unit, file=sys.stderr)
     try:
-        yield bar.update if bar is not None else lambda: None
+        yield bar.update if bar is not None else lambda n=1: None
     finally:
         if bar is not None:
             bar.close()
+
+
+# ---- transcribe ----
+
+
+def _transcribe(options: argparse.Namespace) -> None:
+    from .audio import Recording
+    from .transcribe import Transcriber, find_model
+
+    format = options.format or "txt"
+    if options.output and not options.format:
+        format = options.output.suffix.lstrip(".").lower()
+        if format not in FORMATS:
+            known = ", ".join(f".{name}" for name in FORMATS)
+            raise ValueError(f"--output must end in one of {known}, or give --format")
+    transcriber = Transcriber(
+        options.model or find_model(), weights=options.weights, beam_size=options.beam
+    )
+    with contextlib.ExitStack() as stack:
+        recording = Recording(options.audio)
+        out = sys.stdout
+        if options.output:
+            out = stack.enter_context(options.output.open("w", encoding="utf-8"))
+        # Text that appears on a terminal shows by itself how far it is.
+        step = stack.enter_context(
+            _progress(
+                None if recording.duration is None else int(recording.duration),
+                wanted=bool(options.output) or not out.isatty(),
+                unit=" s",
+            )
+        )
+        done = 0
+
+        def move(seconds: float) -> None:
+            nonlocal done
+            step(int(seconds) - done)
+            done = int(seconds)
+
+        segments = transcriber.stream(
+            recording,
+            options.language,
+            task=options.task,
+            prompt=options.prompt,
+            words=options.words,
+            progress=move,
+        )
+        for part in written(segments, format):
+            with _uninterrupted():
+                out.write(part)
+                out.flush()
 
 
 # ---- info, fingerprint, bench ----

@@ -96,6 +96,7 @@ def _add_layers(add: Callable[[Array], None], draw: _Numbers) -> None:
     for array in best(x, 7):
         add(array)
     unit = SSRU(Linear(Matrix.pack(draw((80, 40), float32))))
+    other = other[:, None]
     y, cell = unit.step(other, other, unit.start(5))
     y, cell = unit.step(y, other, cell)
     add(y)

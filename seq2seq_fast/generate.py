@@ -82,6 +82,9 @@ class Options:
         et al., "CTRL", 2019.
     no_repeat_ngram : int
         No n tokens in a row occur twice; 0 for no such rule.
+    prompt : sequence of sequences of int, optional
+        Tokens that the decoder reads first, in place of the model's own beginning; all of one
+        length. They are not part of the result.
     prefix : sequence of sequences of int, optional
         Tokens that each result begins with.
     suppress : sequence of int
@@ -108,10 +111,14 @@ class Options:
     seed: int = 0
     repetition_penalty: float = 1.0
     no_repeat_ngram: int = 0
+    prompt: Sequence[Sequence[int]] | None = None
     prefix: Sequence[Sequence[int]] | None = None
     suppress: Sequence[int] = ()
     require: Sequence[int] = ()
     vocabulary: Sequence[Sequence[int]] | None = None
+    rules: Callable[[Array, Array], None] | None = None
+    """Called before each choice with the tokens so far, (rows, position), and the logits, (rows,
+    vocabulary), which it may change: rules of a model's own. Not with a shortlist."""
     callback: Callable[[int, Token], Any] | None = None
     """Called with a source's number and each of its tokens as soon as that is found; not with
     beams."""
@@ -145,14 +152,20 @@ class Options:
             check("n_best", self.n_best <= self.beam_size, f"at most beam_size, {self.beam_size}")
         if self.beam_size > 1 and (self.sample or self.callback):
             raise ValueError("beam_size must be 1 with sample or callback")
-        for name in ("prefix", "vocabulary"):
+        if self.rules and self.vocabulary is not None:
+            raise ValueError("rules must be None with vocabulary")
+        for name in ("prompt", "prefix", "vocabulary"):
             given = getattr(self, name)
             check(
                 name, given is None or len(given) == sources, f"one for each of {sources} sources"
             )
+        if self.prompt is not None and (len({len(ids) for ids in self.prompt}) != 1):
+            raise ValueError("prompt must hold sequences of one length")
+        check("prompt", self.prompt is None or len(self.prompt[0]) > 0, "not empty")
         for name, ids in (
             ("suppress", self.suppress),
             ("require", self.require),
+            *(("prompt", ids) for ids in self.prompt or ()),
             *(("prefix", ids) for ids in self.prefix or ()),
             *(("vocabulary", ids) for ids in self.vocabulary or ()),
         ):
@@ -179,13 +192,10 @@ def most_tokens(source_length: int) -> int:
     return 10 + source_length * 5 // 2
 
 
-def search(
-    model: EncoderDecoder, ids: Sequence[Sequence[int]], options: Options
-) -> list[list[Hypothesis]]:
-    """For each source its hypotheses, the best first."""
+def search(model: EncoderDecoder, state: State, options: Options) -> list[list[Hypothesis]]:
+    """For each sequence of a state its hypotheses, the best first."""
     samples = options.n_best or 1 if options.sample else 1
-    sources = [source for source in ids for _ in range(samples)]
-    running = _Search(model, sources, options, samples, tells=options.callback is not None)
+    running = _Search(model, state, options, samples, tells=options.callback is not None)
     while running.rows:
         for source, token in running.advance():
             if options.callback is not None:
@@ -198,11 +208,11 @@ def search(
     return [sorted(some, key=lambda one: -one.score)[:wanted] for some in found]
 
 
-def stream(model: EncoderDecoder, ids: Sequence[int], options: Options) -> Iterator[Token]:
-    """The tokens of one source, without the end."""
+def stream(model: EncoderDecoder, state: State, options: Options) -> Iterator[Token]:
+    """The tokens of one sequence, without the end."""
     if options.beam_size > 1:
         raise ValueError(f"beam_size must be 1 for a stream; got {options.beam_size}")
-    running = reference.under_contract(_Search)(model, [ids], options, 1, tells=True)
+    running = reference.under_contract(_Search)(model, state, options, 1, tells=True)
     advance = reference.under_contract(running.advance)
     while running.rows:
         for _, token in advance():
@@ -215,38 +225,52 @@ class _Search:
     def __init__(
         self,
         model: EncoderDecoder,
-        ids: Sequence[Sequence[int]],
+        state: State,
         options: Options,
         samples: int,
         *,
         tells: bool,
     ) -> None:
+        """`state` has one row to a sequence. It stays as it is."""
         self.model, self.options, self.samples, self.tells = model, options, samples, tells
         self.beams = options.beam_size
-        self.found: list[list[Hypothesis]] = [[] for _ in ids]
-        self.limits = np.array([options.max_length or most_tokens(len(source)) for source in ids])
-        self.sources: Array = np.arange(len(ids))  # that are running; of each, its number
         self.never = [*options.suppress, *(() if model.unk is None else (model.unk,))]
         self.vocabulary = _Vocabulary(model, options, samples, self.never)
-        state = model.start(model.encode(ids), beams=self.beams, vocabulary=self.vocabulary.union)
+        if self.vocabulary.union is not None:
+            state = state.choosing(self.vocabulary.union)
+        # What the first step is to read; None is the model's own beginning.
+        self.first: Array | None = None
+        if options.prompt is not None:
+            prompt = np.array(options.prompt, np.int64)
+            if prompt.shape[1] > 1:
+                _, state, _ = model.step(prompt[:, :-1], state, attention=None)
+            self.first = np.repeat(prompt[:, -1], samples * self.beams)
+        if samples > 1:
+            each = np.repeat(np.arange(state.rows), samples)
+            state = state.select(each, each)
+        count = len(state.lengths)
+        state = state.select(np.repeat(np.arange(count), self.beams))
         self.lengths = state.lengths
+        self.found: list[list[Hypothesis]] = [[] for _ in range(count)]
+        self.limits = np.array([options.max_length or most_tokens(n) for n in self.lengths])
+        self.sources: Array = np.arange(count)  # that are running; of each, its number
         self.steps: Program | _Steps
         # Attention is what a program does not give.
         if current().backend == "native" and not options.coverage_penalty:
             self.steps = Program(model, state)
         else:
             self.steps = _Steps(model, state, options.coverage_penalty != 0)
-        self.rows = len(ids) * self.beams
+        self.rows = count * self.beams
         self.position = 0
         # Of each row the tokens so far, and their log-probabilities.
         self.tokens = np.zeros((self.rows, min(int(self.limits.max()), SOME_TOKENS)), np.int64)
         self.token_scores = np.zeros(self.tokens.shape)
-        self.scores = np.zeros((len(ids), self.beams))  # their sums
+        self.scores = np.zeros((count, self.beams))  # their sums
         self.scores[:, 1:] = -np.inf  # beams begin alike: one of them counts
         self.paid: Array | None = None  # attention to each source token so far: (rows, time)
         self.draws = [
             np.random.Philox(key=options.seed, counter=[0, 0, 0, i % samples])
-            for i in (range(len(ids)) if options.sample else ())
+            for i in (range(count) if options.sample else ())
         ]
         self.judges_rows = bool(
             options.repetition_penalty != 1 or options.no_repeat_ngram or options.require
@@ -255,7 +279,7 @@ class _Search:
     def advance(self) -> list[tuple[int, Token]]:
         """One token further. Returns, if it is to tell, each source's number and token, unless that
         is the end; nothing with beams."""
-        before = self.tokens[: self.rows, self.position - 1] if self.position else None
+        before = self.tokens[: self.rows, self.position - 1] if self.position else self.first
         if self.position == self.tokens.shape[1]:  # room for twice as many
             room = ((0, 0), (0, self.position))
             self.tokens = np.pad(self.tokens, room)
@@ -431,6 +455,8 @@ class _Search:
         options, vocabulary = self.options, self.vocabulary
         if self.never and vocabulary.union is None:
             logits[:, self.never] = -np.inf
+        if options.rules is not None:
+            options.rules(self.tokens[: self.rows, : self.position], logits)
         if self.position + 1 < options.min_length:
             for row, source in enumerate(np.repeat(self.sources, self.beams).tolist()):
                 logits[row, vocabulary.columns([self.model.eos], source)] = -np.inf

@@ -1,13 +1,14 @@
 """The layers of encoder-decoder models: weights and an equation each, float32.
 
 Each runs on the calling thread's backend: through the kernel (native.py) or the contract's NumPy
-(reference.py), with the same bits. Arrays are (batch, time, features) or (rows, features). A row's
-result depends on that row (and, for attention, on its sequence) alone.
+(reference.py), with the same bits. Arrays are (batch, time, features). A row's result depends on
+that row (and, for attention and convolution, on its sequence) alone.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,6 +80,40 @@ class Linear:
             for layer in layers
         ]
         return Linear(matrix, np.concatenate(biases))
+
+
+@dataclass(frozen=True, eq=False)
+class Convolution:
+    """Over time, as long as its input and centred: a linear layer of `kernel` rows of the input,
+    which lie one after the other. Rows before the first and past the last are zeros."""
+
+    linear: Linear  # of kernel * channels inputs
+    kernel: int
+    stride: int = 1
+
+    def __post_init__(self) -> None:
+        if self.kernel < 1 or self.stride < 1 or self.linear.matrix.inputs % self.kernel:
+            inputs = self.linear.matrix.inputs
+            raise ValueError(f"no convolution: {inputs} inputs, {self.kernel=}, {self.stride=}")
+
+    @property
+    def channels(self) -> int:
+        return self.linear.matrix.inputs // self.kernel
+
+    def __call__(self, x: Array, activation: str = "none") -> Array:
+        """x (time, channels) -> (time / stride, rounded up, outputs)."""
+        time, channels = x.shape
+        padded = np.zeros((time + self.kernel - 1, channels), np.float32)
+        before = (self.kernel - 1) // 2
+        padded[before : before + time] = x
+        row, column = padded.strides
+        windows = np.lib.stride_tricks.as_strided(
+            padded,
+            (-(-time // self.stride), self.kernel * channels),
+            (self.stride * row, column),
+            writeable=False,
+        )
+        return self.linear(windows, activation)
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,6 +250,24 @@ class Embedding:
     def width(self) -> int:
         return self.matrix.inputs
 
+    def batch(self, sources: Sequence[Any]) -> tuple[Array, Array]:
+        """Sequences of token ids -> (batch, time, features) and each one's length.
+
+        Raises
+        ------
+        TypeError, ValueError
+            No sequence, an empty one, or an id that is not in the vocabulary.
+        """
+        if len(sources) == 0:
+            raise ValueError("ids must hold at least one sequence")
+        lengths = np.array([len(ids) for ids in sources], np.int64)
+        if lengths.min() == 0:
+            raise ValueError(f"ids: sequence {lengths.argmin()} is empty")
+        padded = np.zeros((len(sources), lengths.max()), np.int64)
+        for row, ids in zip(padded, sources, strict=True):
+            row[: len(ids)] = checked_ids(np.asarray(ids), self.size, "ids")
+        return self(padded), lengths
+
     def __call__(self, ids: Array, start: int = 0) -> Array:
         """ids (batch, time) -> (batch, time, features); the first is the token `start`."""
         rows = self.matrix.rows(ids.reshape(-1)).reshape(*ids.shape, self.width)
@@ -227,6 +280,67 @@ class Embedding:
         if self.positions is not None:
             rows = rows + self.positions(start, rows.shape[1])
         return rows if self.norm is None else self.norm(rows)
+
+
+def checked_ids(ids: Array, size: int, name: str) -> Array:
+    """Themselves, if they are integers from 0 to size - 1."""
+    if not np.issubdtype(ids.dtype, np.integer):
+        raise TypeError(f"{name} must be integers; got {ids.dtype}")
+    if ids.size and (ids.min() < 0 or ids.max() >= size):
+        raise ValueError(f"{name} must be from 0 to {size - 1}; got {ids.min()} to {ids.max()}")
+    return ids
+
+
+@dataclass(frozen=True, eq=False)
+class SpectrumEmbedding:
+    """What stands in place of an embedding where the source is sound: two convolutions of its
+    spectrum, and positions (Radford et al., "Robust Speech Recognition via Large-Scale Weak
+    Supervision", 2022, section 2.2)."""
+
+    first: Convolution
+    second: Convolution
+    positions: LearnedPositions
+    activation: str = "gelu"
+
+    def __post_init__(self) -> None:
+        must_equal(
+            "widths of a spectrum's embedding", self.first.linear.matrix.outputs,
+            self.second.channels, self.second.linear.matrix.outputs, self.positions.width,
+        )  # fmt: skip
+
+    @property
+    def width(self) -> int:
+        return self.positions.width
+
+    @property
+    def bands(self) -> int:
+        """Frequencies of a spectrum."""
+        return self.first.channels
+
+    def batch(self, sources: Sequence[Any]) -> tuple[Array, Array]:
+        """Spectra (frames, bands) float32 -> (batch, time, features) and each one's length.
+
+        Raises
+        ------
+        TypeError, ValueError
+            No spectrum, an empty one, or one of another shape or type.
+        """
+        if len(sources) == 0:
+            raise ValueError("spectra: expected at least one")
+        for i, spectrum in enumerate(sources):
+            if not isinstance(spectrum, np.ndarray) or spectrum.dtype != np.float32:
+                raise TypeError(f"spectra: expected float32 arrays; got {spectrum!r:.60}")
+            if spectrum.ndim != 2 or spectrum.shape[1] != self.bands or not len(spectrum):
+                raise ValueError(
+                    f"spectra: expected shapes (frames, {self.bands}); spectrum {i} has"
+                    f" {spectrum.shape}"
+                )
+        every = [self.second(self.first(x, self.activation), self.activation) for x in sources]
+        lengths = np.array([len(x) for x in every], np.int64)
+        padded = np.zeros((len(every), lengths.max(), self.width), np.float32)
+        for row, x in zip(padded, every, strict=True):
+            np.add(x, self.positions(0, len(x)), out=row[: len(x)])
+        return padded, lengths
 
 
 # ---- sublayers: x -> plus + f(x) ----
@@ -333,12 +447,18 @@ class SelfAttention:
         return History(KeyValueCache(rows, self.heads.keys, self.heads.width, capacity=32), 0)
 
     def step(self, x: Array, plus: Array, history: History) -> tuple[Array, History]:
-        """One token further: x (rows, features)."""
+        """x (rows, time, features): each token attends to those before it, and to itself."""
         width = self.heads.query_width
-        every = self.projection(x[:, None])
+        every = self.projection(x)
         history = history.append(*self.heads.keys_values(every[..., width:]))
-        context = attention(self.heads.split(every[..., :width]), history.cache)
-        return self.output(context.reshape(len(x), width), plus=plus), history
+        merged = np.empty((*x.shape[:2], width), np.float32)
+        attention(
+            self.heads.split(every[..., :width]),
+            history.cache,
+            causal="bottom_right" if x.shape[1] > 1 else False,
+            out=self.heads.split(merged),
+        )
+        return self.output(merged, plus=plus), history
 
 
 class History:
@@ -349,7 +469,7 @@ class History:
         self.cache, self.length = cache, length
 
     def append(self, keys: Array, values: Array) -> History:
-        """With one step more."""
+        """With some steps more: (rows, heads, steps, width) each."""
         cache, tape = self.cache, current().tape
         if tape is not None:
             tape.append(cache, keys, values)
@@ -358,7 +478,7 @@ class History:
             cache = cache.copy()
             cache.truncate(self.length)
         cache.append(keys, values)
-        return History(cache, self.length + 1)
+        return History(cache, self.length + keys.shape[2])
 
     def select(self, rows: Array) -> History:
         """Of the given rows."""
@@ -397,8 +517,9 @@ class CrossAttention:
     def step(
         self, x: Array, plus: Array, memory: KeyValueCache, return_weights: bool
     ) -> tuple[Array, Array | None]:
-        """x (rows, features), the same number of rows to each sequence of the memory: the result
-        and, if asked, the weights (rows, heads, longest)."""
+        """x (rows, time, features), the same number of rows to each sequence of the memory: the
+        result and, if asked, the weights (rows, heads, time, longest)."""
+        rows, time, _ = x.shape
         sequences, width = len(memory.lengths), self.heads.query_width
         query = self.heads.split(self.query(x).reshape(sequences, -1, width))
         merged = np.empty((sequences, query.shape[2], width), np.float32)
@@ -406,8 +527,9 @@ class CrossAttention:
         found = attention(query, memory, out=out, return_weights=return_weights)
         weights = None
         if return_weights:
-            weights = found[1].transpose(0, 2, 1, 3).reshape(len(x), self.heads.count, -1)
-        return self.output(merged.reshape(len(x), width), plus=plus), weights
+            each = found[1].reshape(sequences, self.heads.count, rows // sequences, time, -1)
+            weights = each.swapaxes(1, 2).reshape(rows, self.heads.count, time, -1)
+        return self.output(merged.reshape(rows, time, width), plus=plus), weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -431,14 +553,19 @@ class SSRU:
         return Cell(np.zeros((rows, self.gates.matrix.outputs // 2), np.float32))
 
     def step(self, x: Array, plus: Array, cell: Cell) -> tuple[Array, Cell]:
-        """One token further: x (rows, features)."""
+        """x (rows, time, features): one token after the other."""
         active = current()
         gates = self.gates(x)
-        if active.backend == "native":
-            y, values = native.recur(active, gates, cell.values, plus)
-        else:
-            y, values = reference.recur(gates, cell.values, plus)
-        return y, Cell(values)
+        outputs = []
+        for t in range(x.shape[1]):
+            now = (gates[:, t], cell.values, plus[:, t])
+            if active.backend == "native":
+                y, values = native.recur(active, *now)
+            else:
+                y, values = reference.recur(*now)
+            outputs.append(y)
+            cell = Cell(values)
+        return outputs[0][:, None] if len(outputs) == 1 else np.stack(outputs, axis=1), cell
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,9 +10,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .formats import ctranslate2, marian
+from .formats import ctranslate2, huggingface, marian
 from .layers import (
     SSRU,
+    Convolution,
     CrossAttention,
     Embedding,
     FeedForward,
@@ -22,8 +23,9 @@ from .layers import (
     Norm,
     SelfAttention,
     Sinusoids,
+    SpectrumEmbedding,
 )
-from .save import restore
+from .save import is_saved, restore
 from .transformer import Decoder, DecoderLayer, Encoder, EncoderDecoder, EncoderLayer, NormPlace
 from .weights import WEIGHTS, Matrix
 
@@ -32,6 +34,10 @@ Array = np.ndarray[Any, Any]
 __all__ = ["load"]
 
 MOST_LAYERS = 1000
+
+# What is the same in all models of Whisper.
+WHISPER_TOKENS = ("<|endoftext|>", "<|startoftranscript|>")  # end and start of a transcript
+WHISPER_KERNEL = 3  # of its convolutions
 
 
 def load(path: str | os.PathLike[str], *, weights: str | None = None) -> EncoderDecoder:
@@ -42,7 +48,8 @@ def load(path: str | os.PathLike[str], *, weights: str | None = None) -> Encoder
     path : path
         A file, or the folder that holds one: Marian's ``model*.bin`` and ``model*.npz``
         (Transformers, with self-attention or SSRU in the decoder), CTranslate2's ``model.bin`` of a
-        Transformer, and what save() wrote.
+        Transformer or of Whisper, Hugging Face's folder of Whisper (``model.safetensors``, also in
+        parts), and what save() wrote.
     weights : {"float32", "float16", "int8"}, optional
         What the matrices are kept as; as they are in the file if left out.
 
@@ -60,11 +67,15 @@ def load(path: str | os.PathLike[str], *, weights: str | None = None) -> Encoder
     if weights is not None and weights not in WEIGHTS:
         raise ValueError(f"weights must be one of {', '.join(WEIGHTS)}; got {weights!r}")
     file = _model_file(Path(path))
-    if file.suffix == ".safetensors":
+    builder: type[_MarianBuilder | _CTranslate2Builder | _HuggingFaceBuilder]
+    if file.suffix == ".safetensors" and is_saved(file):
         if weights is not None:
             raise ValueError(f"{file}: weights must be left out: they are as they were saved")
         return restore(file)
-    builder = _CTranslate2Builder if _is_ctranslate2(file) else _MarianBuilder
+    if file.suffix in (".safetensors", ".json"):
+        builder = _HuggingFaceBuilder
+    else:
+        builder = _CTranslate2Builder if _is_ctranslate2(file) else _MarianBuilder
     try:
         return builder(file, weights).model()
     except ValueError as error:
@@ -78,6 +89,9 @@ def _model_file(path: Path) -> Path:
         if not path.exists():
             raise FileNotFoundError(f"{path}: no such model file or folder")
         return path
+    index = path / huggingface.INDEX
+    if index.exists():
+        return index
     found = sorted(
         file for end in ("bin", "npz", "safetensors") for file in path.glob(f"model*.{end}")
     )
@@ -115,6 +129,10 @@ class _Builder:
             wanted = ", ".join(str(n or "any") for n in expected)
             raise self.fail(f"tensor {name} has the shape {shape}, expected ({wanted})")
 
+    def positions(self, name: str, table: Array, width: int) -> LearnedPositions:
+        self.fits(name, table.shape, (None, width))
+        return LearnedPositions(np.ascontiguousarray(table, np.float32))
+
     def kept(self, matrix: Matrix) -> Matrix:
         return matrix if self.weights is None else matrix.to(self.weights)
 
@@ -123,6 +141,11 @@ class _Builder:
             return Linear.side_by_side(*layers)
         except ValueError as error:
             raise self.fail(f"{names}: {error}") from None
+
+    def convolution(self, name: str, rows: Array) -> Array:
+        """Weights (outputs, inputs, kernel) as those of a linear layer."""
+        self.fits(name, rows.shape, (None, None, WHISPER_KERNEL))
+        return np.ascontiguousarray(rows.swapaxes(1, 2)).reshape(len(rows), -1)
 
     def divided(self, width: int, heads: int, key_heads: int | None = None) -> Heads:
         if heads < 1 or width % heads:
@@ -358,6 +381,7 @@ class _MarianBuilder(_Builder):
 
 
 class _CTranslate2Builder(_Builder):
+    SPECS = ("TransformerSpec", "WhisperSpec")
     ACTIVATIONS = ("relu", "gelu_tanh", "silu", "gelu", "gelu_sigmoid", "tanh", "sigmoid")
     NORM_EPS = 1e-5
     NO_MATTER = (  # to a single source, and to what is generated
@@ -369,8 +393,9 @@ class _CTranslate2Builder(_Builder):
     def __init__(self, file: Path, weights: str | None) -> None:
         super().__init__(file, weights)
         read = ctranslate2.read(file)
-        if read.spec != "TransformerSpec":
-            raise self.fail(f"is a {read.spec}; read so far: TransformerSpec")
+        if read.spec not in self.SPECS:
+            raise self.fail(f"is a {read.spec}; read so far: {', '.join(self.SPECS)}")
+        self.is_speech = read.spec == "WhisperSpec"
         self.tensors = read.tensors
         self.used = set(self.NO_MATTER)
         self.matrices: dict[int, Matrix] = {}
@@ -382,18 +407,14 @@ class _CTranslate2Builder(_Builder):
 
     def read_config(self) -> dict[str, Any]:
         path = self.file.with_name("config.json")
-        if not path.exists():
-            return {}
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{path}: not JSON: {error}") from None
-        if not isinstance(found, dict):
-            raise ValueError(f"{path}: expected an object, got {type(found).__name__}")
-        return found
+        return huggingface.read_json(path) if path.exists() else {}
 
     def model(self) -> EncoderDecoder:
-        encoder_embedding = self.embedding("encoder", "embeddings_0")
+        encoder_embedding: Embedding | SpectrumEmbedding
+        if self.is_speech:
+            encoder_embedding = self.spectrum_embedding()
+        else:
+            encoder_embedding = self.embedding("encoder", "embeddings_0")
         decoder_embedding = self.embedding("decoder", "embeddings")
         encoder = tuple(
             EncoderLayer(
@@ -417,10 +438,11 @@ class _CTranslate2Builder(_Builder):
         )
         output = self.linear("decoder/projection", decoder_embedding.width, None)
         tokens = self.vocabulary(output.matrix.outputs)
-        eos = self.token(tokens, "eos_token", "</s>")
+        end, start = WHISPER_TOKENS if self.is_speech else ("</s>", "<s>")
+        eos = self.token(tokens, "eos_token", end)
         bos = None
         if not self.flag("decoder/start_from_zero_embedding", 0):
-            bos = self.token(tokens, "decoder_start_token", "<s>")
+            bos = self.token(tokens, "decoder_start_token", start)
         encoder_norm = self.norm("encoder/layer_norm", optional=True)
         decoder_norm = self.norm("decoder/layer_norm", optional=True)
         # What is not understood must not be passed over: it would change every result.
@@ -467,9 +489,7 @@ class _CTranslate2Builder(_Builder):
         positions: Sinusoids | LearnedPositions
         encodings = f"{side}/position_encodings/encodings"
         if encodings in self.tensors:
-            table = self.tensor(encodings)
-            self.fits(encodings, table.shape, (None, width))
-            positions = LearnedPositions(table.astype(np.float32))
+            positions = self.positions(encodings, self.tensor(encodings), width)
         else:
             if width % 2 or width < 4:
                 raise self.fail(f"{side}: {width} features have no sinusoids")
@@ -477,6 +497,22 @@ class _CTranslate2Builder(_Builder):
         return Embedding(
             matrix, scale, positions, self.norm(f"{side}/layernorm_embedding", optional=True)
         )
+
+    def spectrum_embedding(self) -> SpectrumEmbedding:
+        first, second = (
+            self.convolved(f"encoder/conv{i}", stride) for i, stride in ((1, 1), (2, 2))
+        )
+        encodings = "encoder/position_encodings/encodings"
+        width = second.linear.matrix.outputs
+        return SpectrumEmbedding(
+            first, second, self.positions(encodings, self.tensor(encodings), width)
+        )
+
+    def convolved(self, name: str, stride: int) -> Convolution:
+        rows = self.convolution(f"{name}/weight", self.tensor(f"{name}/weight"))
+        matrix = self.kept(self.packed(name, rows))
+        self.used.add(f"{name}/weight_scale")
+        return Convolution(Linear(matrix, self.bias(name, matrix)), WHISPER_KERNEL, stride)
 
     def heads_of(self, name: str, side: str, width: int) -> Heads:
         heads = self.flag(f"{side}/num_heads", 8)
@@ -512,7 +548,8 @@ class _CTranslate2Builder(_Builder):
         gate = None
         if f"{name}/linear_0_noact/weight" in self.tensors:
             gate = self.linear(f"{name}/linear_0_noact", width, inner)
-        number = self.flag(f"{side}/activation", 0)
+        usual = self.ACTIVATIONS.index("gelu" if self.is_speech else "relu")
+        number = self.flag(f"{side}/activation", usual)
         if not 0 <= number < len(self.ACTIVATIONS):
             raise self.fail(
                 f"{side}/activation is {number}, known are 0 to {len(self.ACTIVATIONS) - 1}"
@@ -539,11 +576,14 @@ class _CTranslate2Builder(_Builder):
 
     def linear(self, name: str, inputs: int | None, outputs: int | None) -> Linear:
         matrix = self.matrix(name, inputs, outputs)
+        return Linear(matrix, self.bias(name, matrix))
+
+    def bias(self, name: str, matrix: Matrix) -> Array | None:
         bias = self.optional(f"{name}/bias")
-        if bias is not None:
-            self.fits(f"{name}/bias", bias.shape, (matrix.outputs,))
-            bias = bias.astype(np.float32)
-        return Linear(matrix, bias)
+        if bias is None:
+            return None
+        self.fits(f"{name}/bias", bias.shape, (matrix.outputs,))
+        return bias.astype(np.float32)
 
     def matrix(self, name: str, inputs: int | None, outputs: int | None) -> Matrix:
         """A weight (outputs, inputs), packed once under all of its names."""
@@ -587,6 +627,156 @@ class _CTranslate2Builder(_Builder):
         return self.tensors[name]
 
 
+# ---- Hugging Face ----
+
+
+class _HuggingFaceBuilder(_Builder):
+    """Folders of Whisper: config.json, and model.safetensors whole or in parts."""
+
+    NORM_EPS = 1e-5
+    ACTIVATIONS: ClassVar[dict[str, str]] = {
+        "gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh",
+        "relu": "relu", "silu": "silu", "swish": "silu",
+    }  # fmt: skip
+
+    def __init__(self, file: Path, weights: str | None) -> None:
+        super().__init__(file, weights)
+        self.tensors = huggingface.read(file)
+        self.config_file = file.with_name("config.json")
+        if not self.config_file.exists():
+            raise self.fail("not a model of seq2seq_fast's, and there is no config.json beside it")
+        self.config = huggingface.read_json(self.config_file)
+        if self.config.get("model_type") != "whisper":
+            raise self.says("model_type", "whisper")
+        if self.config.get("activation_function", "gelu") not in self.ACTIVATIONS:
+            raise self.says("activation_function", f"one of {', '.join(self.ACTIVATIONS)}")
+        self.activation = self.ACTIVATIONS[self.config.get("activation_function", "gelu")]
+        if self.config.get("scale_embedding"):
+            raise self.says("scale_embedding", "false")
+        embeddings = "model.decoder.embed_tokens.weight"
+        self.vocabulary, self.width = self.tensor(embeddings, (None, None)).shape
+
+    def says(self, key: str, expected: str) -> ValueError:
+        have = self.config.get(key)
+        return ValueError(f"{self.config_file}: says {key}: {have!r:.80}, expected {expected}")
+
+    def integer(self, key: str, least: int, most: int) -> int:
+        have = self.config.get(key)
+        if not isinstance(have, int) or isinstance(have, bool) or not least <= have <= most:
+            raise self.says(key, f"an integer from {least} to {most}")
+        return have
+
+    def model(self) -> EncoderDecoder:
+        layers = {
+            side: [
+                f"model.{side}.layers.{i}"
+                for i in range(self.integer(f"{side}_layers", 1, MOST_LAYERS))
+            ]
+            for side in ("encoder", "decoder")
+        }
+        heads = {
+            side: self.divided(self.width, self.integer(f"{side}_attention_heads", 1, self.width))
+            for side in layers
+        }
+        encoder = tuple(
+            EncoderLayer(
+                self.self_attention(f"{name}.self_attn", heads["encoder"]),
+                self.norm_place(f"{name}.self_attn_layer_norm"),
+                self.feed_forward(name),
+                self.norm_place(f"{name}.final_layer_norm"),
+            )
+            for name in layers["encoder"]
+        )
+        decoder = tuple(
+            DecoderLayer(
+                self.self_attention(f"{name}.self_attn", heads["decoder"]),
+                self.norm_place(f"{name}.self_attn_layer_norm"),
+                self.cross_attention(f"{name}.encoder_attn", heads["decoder"]),
+                self.norm_place(f"{name}.encoder_attn_layer_norm"),
+                self.feed_forward(name),
+                self.norm_place(f"{name}.final_layer_norm"),
+            )
+            for name in layers["decoder"]
+        )
+        embeddings = self.matrix("model.decoder.embed_tokens.weight", self.width, self.vocabulary)
+        output = embeddings
+        if "proj_out.weight" in self.tensors:
+            output = self.matrix("proj_out.weight", self.width, self.vocabulary)
+        return EncoderDecoder(
+            Encoder(self.spectrum_embedding(), encoder, self.norm("model.encoder.layer_norm")),
+            Decoder(
+                Embedding(embeddings, 1.0, self.placed("decoder")),
+                decoder,
+                Linear(output),
+                self.norm("model.decoder.layer_norm"),
+            ),
+            bos=self.integer("decoder_start_token_id", 0, self.vocabulary - 1),
+            eos=self.integer("eos_token_id", 0, self.vocabulary - 1),
+            unk=None,
+        )
+
+    def placed(self, side: str) -> LearnedPositions:
+        name = f"model.{side}.embed_positions.weight"
+        return self.positions(name, self.tensor(name, (None, self.width)), self.width)
+
+    def spectrum_embedding(self) -> SpectrumEmbedding:
+        first, second = (
+            self.convolved(f"model.encoder.conv{i}", stride) for i, stride in ((1, 1), (2, 2))
+        )
+        return SpectrumEmbedding(first, second, self.placed("encoder"))
+
+    def convolved(self, name: str, stride: int) -> Convolution:
+        rows = self.tensor(f"{name}.weight", (None, None, WHISPER_KERNEL))
+        matrix = self.kept(Matrix.pack(self.convolution(name, rows)))
+        return Convolution(Linear(matrix, self.bias(name, matrix)), WHISPER_KERNEL, stride)
+
+    def self_attention(self, name: str, heads: Heads) -> SelfAttention:
+        parts = (self.linear(f"{name}.{part}_proj", self.width, self.width) for part in "qkv")
+        output = self.linear(f"{name}.out_proj", self.width, self.width)
+        return SelfAttention(self.side_by_side(name, *parts), output, heads)
+
+    def cross_attention(self, name: str, heads: Heads) -> CrossAttention:
+        query, key, value, output = (
+            self.linear(f"{name}.{part}_proj", self.width, self.width)
+            for part in ("q", "k", "v", "out")
+        )
+        return CrossAttention(query, self.side_by_side(name, key, value), output, heads)
+
+    def feed_forward(self, name: str) -> FeedForward:
+        up = self.linear(f"{name}.fc1", self.width, None)
+        return FeedForward(
+            up, self.linear(f"{name}.fc2", up.matrix.outputs, self.width), self.activation
+        )
+
+    def norm_place(self, name: str) -> NormPlace:
+        return NormPlace(self.norm(name), True)
+
+    def norm(self, name: str) -> Norm:
+        gamma, beta = (self.tensor(f"{name}.{part}", (self.width,)) for part in ("weight", "bias"))
+        return Norm(gamma.astype(np.float32), beta.astype(np.float32), self.NORM_EPS)
+
+    def linear(self, name: str, inputs: int, outputs: int | None) -> Linear:
+        matrix = self.matrix(f"{name}.weight", inputs, outputs)
+        return Linear(matrix, self.bias(name, matrix))
+
+    def bias(self, name: str, matrix: Matrix) -> Array | None:
+        if f"{name}.bias" not in self.tensors:
+            return None
+        return self.tensor(f"{name}.bias", (matrix.outputs,)).astype(np.float32)
+
+    def matrix(self, name: str, inputs: int, outputs: int | None) -> Matrix:
+        return self.kept(Matrix.pack(self.tensor(name, (outputs, inputs))))
+
+    def tensor(self, name: str, shape: tuple[int | None, ...]) -> Array:
+        if name not in self.tensors:
+            raise self.fail(f"tensor {name} is missing")
+        tensor = self.tensors[name]
+        self.fits(name, tensor.shape, shape)
+        if tensor.dtype not in (np.float32, np.float16):
+            raise self.fail(f"tensor {name} is of {tensor.dtype}, expected floats")
+        return tensor
+
+
 def read_vocabulary(path: Path) -> list[str]:
     """The tokens of a CTranslate2 vocabulary, by id: a JSON list, or a line each.
 
@@ -597,8 +787,8 @@ def read_vocabulary(path: Path) -> list[str]:
     """
     try:
         text = path.read_text(encoding="utf-8")
-        if path.suffix != ".json":
-            return text.splitlines()
+        if path.suffix != ".json":  # a token may hold any other end of a line
+            return text.removesuffix("\n").split("\n")
         found = json.loads(text)
     except ValueError as error:
         raise ValueError(f"{path}: not a vocabulary: {error}") from None

@@ -254,6 +254,15 @@ def _rows(array: Array) -> Array:
     return array if flags.c_contiguous and flags.aligned else np.ascontiguousarray(array)
 
 
+def _strided(array: Array) -> tuple[Array, int]:
+    """A float32 array whose rows are equally far apart, and how far; they may overlap."""
+    if array.ndim == 2 and not array.flags.c_contiguous and in_place(array):
+        row, rest = divmod(array.strides[0], array.itemsize)
+        if row > 0 and not rest:
+            return array, row
+    return _rows(array), array.shape[-1]
+
+
 def check(status: int, what: str) -> None:
     """Raises for a status that is not S2S_OK."""
     if status != lib.S2S_OK:
@@ -272,7 +281,7 @@ def linear(
     number = _ACTIVATION_NUMBERS[activation]
     if active.tape is not None:
         return active.tape.linear(weights, x, number, plus, times)
-    x = _rows(x)
+    x, stride = _strided(x)
     out = np.empty((*x.shape[:-1], weights.outputs), np.float32)
     other = times if plus is None else plus
     other = None if other is None else _rows(other)
@@ -283,8 +292,8 @@ def linear(
             active.threads,
             number,
             x.size // weights.inputs,
-            _floats(x),
-            weights.inputs,
+            ffi.cast("float *", first_of(x)),
+            stride,
             ffi.NULL if other is None else _floats(other),
             weights.outputs,
             times is not None,
@@ -326,7 +335,7 @@ def recur(active: Active, gates: Array, cell: Array, plus: Array) -> tuple[Array
         return active.tape.recur(gates, cell, plus)
     rows, n = cell.shape
     out, new_cell = np.empty((rows, n), np.float32), np.empty((rows, n), np.float32)
-    cell, plus = _rows(cell), _rows(plus)
+    gates, cell, plus = _rows(gates), _rows(cell), _rows(plus)
     check(
         lib.s2s_recur(
             ISA_NUMBERS[active.isa],

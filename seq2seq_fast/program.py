@@ -161,9 +161,9 @@ class Program:
         self.sequences = len(state.lengths)
         self.beams = state.rows // self.sequences
         self.state = state
-        self.step_number = np.zeros(1, np.int64)
+        self.step_number = np.array([state.position], np.int64)
         self.positions: Array | None = None
-        self._place(SOME_STEPS)
+        self._place(state.position + SOME_STEPS)
         self._record()
 
     @property
@@ -183,7 +183,8 @@ class Program:
         with runtime.recording(tape):
             x = tape.embed(embedding, self.tokens, self.step_number, self.positions)
             x = x if embedding.norm is None else embedding.norm(x)
-            self.logits, self.state, _ = self.model.decode(x, self.state, None)
+            x, self.state, _ = self.model.decode(x[:, None], self.state)
+            self.logits = self.state.output(x)[:, 0]
         self._tape, self._ops = tape, tape.compiled()
 
     def step(self, tokens: Array | None) -> Array:

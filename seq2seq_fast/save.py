@@ -33,11 +33,11 @@ VERSION = 1
 _PARTS: dict[str, type] = {
     part.__name__: part
     for part in (
-        Matrix, layers.Linear, layers.Norm, layers.Sinusoids, layers.LearnedPositions,
-        layers.Embedding, layers.FeedForward, layers.Heads, layers.SelfAttention,
-        layers.CrossAttention, layers.SSRU, transformer.NormPlace, transformer.EncoderLayer,
-        transformer.DecoderLayer, transformer.Encoder, transformer.Decoder,
-        transformer.EncoderDecoder,
+        Matrix, layers.Linear, layers.Convolution, layers.Norm, layers.Sinusoids,
+        layers.LearnedPositions, layers.Embedding, layers.SpectrumEmbedding,
+        layers.FeedForward, layers.Heads, layers.SelfAttention, layers.CrossAttention, layers.SSRU,
+        transformer.NormPlace, transformer.EncoderLayer, transformer.DecoderLayer,
+        transformer.Encoder, transformer.Decoder, transformer.EncoderDecoder,
     )
 }  # fmt: skip
 
@@ -87,6 +87,17 @@ def save(model: transformer.EncoderDecoder, path: str | os.PathLike[str]) -> Non
 
     text = json.dumps({"version": VERSION, "model": described(model, "")})
     safetensors.write(path, tensors, {KEY: text})
+
+
+def is_saved(path: Path) -> bool:
+    """Whether save() wrote a safetensors file.
+
+    Raises
+    ------
+    ValueError
+        It is no such file.
+    """
+    return KEY in safetensors.read(path).metadata
 
 
 def restore(path: Path) -> transformer.EncoderDecoder:

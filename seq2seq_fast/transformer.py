@@ -7,7 +7,7 @@ load.py does so from files.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -25,6 +25,8 @@ from .layers import (
     Linear,
     Norm,
     SelfAttention,
+    SpectrumEmbedding,
+    checked_ids,
     must_equal,
 )
 from .reference import under_contract
@@ -95,7 +97,8 @@ class DecoderLayer:
     def step(
         self, x: Array, past: Any, memory: KeyValueCache, return_weights: bool
     ) -> tuple[Array, Any, Array | None]:
-        """x (rows, features) -> output, what the next step needs, weights (rows, heads, keys)."""
+        """x (rows, time, features) -> output, what the next step needs, and if asked the weights
+        (rows, heads, time, keys)."""
         place = self.past_norm
         y, past = self.past.step(place.before(x), x, past)
         x = place.after(y)
@@ -108,19 +111,20 @@ class DecoderLayer:
 
 @dataclass(frozen=True, eq=False)
 class Encoder:
-    embedding: Embedding
+    embedding: Embedding | SpectrumEmbedding
     layers: tuple[EncoderLayer, ...]
     norm: Norm | None = None
 
     def __post_init__(self) -> None:
         _check_widths("an encoder", self.embedding, self.layers, self.norm)
 
-    def __call__(self, ids: Array, lengths: Array | None) -> Array:
-        """ids (batch, time) -> (batch, time, features)."""
-        x = self.embedding(ids)
+    def __call__(self, sources: Sequence[Any]) -> Memory:
+        """What the embedding takes a batch of."""
+        x, lengths = self.embedding.batch(sources)
+        ragged = lengths if lengths.min() < lengths.max() else None
         for layer in self.layers:
-            x = layer(x, lengths)
-        return x if self.norm is None else self.norm(x)
+            x = layer(x, ragged)
+        return Memory(x if self.norm is None else self.norm(x), lengths)
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +140,9 @@ class Decoder:
         must_equal("vocabularies of a decoder", self.embedding.size, self.output.matrix.outputs)
 
 
-def _check_widths(name: str, embedding: Embedding, layers: Any, norm: Norm | None) -> None:
+def _check_widths(
+    name: str, embedding: Embedding | SpectrumEmbedding, layers: Any, norm: Norm | None
+) -> None:
     if not layers:
         raise ValueError(f"{name} must have a layer")
     norms = () if norm is None else (norm.gamma.size,)
@@ -157,6 +163,10 @@ class State:
     lengths: Array  # (sequences,) of the memory
     rows: int
     output: Linear  # of the vocabulary, or of what is left of it
+
+    def choosing(self, vocabulary: Array) -> State:
+        """A state whose logits are those of the given tokens alone."""
+        return replace(self, output=self.output.select(vocabulary))
 
     def select(self, rows: Array, sequences: Array | None = None) -> State:
         """The state of the given rows; `sequences` says whose they are, if that changes."""
@@ -214,17 +224,22 @@ class EncoderDecoder:
         return sum(array.nbytes for array in _distinct_arrays(self))
 
     @under_contract
-    def encode(self, ids: Sequence[Sequence[int]]) -> Memory:
-        """Encode a batch of token id sequences, each ending with `eos`.
+    def encode(self, sources: Sequence[Any]) -> Memory:
+        """Encode a batch.
+
+        Parameters
+        ----------
+        sources : sequence of sequences of int, or of ndarrays of float32
+            Token ids, each sequence ending with `eos`; or, for a model of speech, log-mel spectra
+            of shape (frames, bands).
 
         Raises
         ------
-        ValueError
-            No sequence, an empty one, or an id that is not in the vocabulary.
+        TypeError, ValueError
+            No source, an empty one, an id that is not in the vocabulary, a spectrum of another
+            shape.
         """
-        padded, lengths = self._pad(ids)
-        ragged = lengths.min() < lengths.max()
-        return Memory(self.encoder(padded, lengths if ragged else None), lengths)
+        return self.encoder(sources)
 
     @under_contract
     def start(self, memory: Memory, *, beams: int = 1, vocabulary: Array | None = None) -> State:
@@ -240,8 +255,7 @@ class EncoderDecoder:
             of the whole vocabulary still.
         """
         rows = len(memory.lengths) * beams
-        output = self.decoder.output
-        return State(
+        state = State(
             position=0,
             past=tuple(layer.past.start(rows) for layer in self.decoder.layers),
             memory=tuple(
@@ -250,27 +264,34 @@ class EncoderDecoder:
             ),
             lengths=memory.lengths,
             rows=rows,
-            output=output if vocabulary is None else output.select(vocabulary),
+            output=self.decoder.output,
         )
+        return state if vocabulary is None else state.choosing(vocabulary)
 
     @under_contract
     def step(
         self, ids: Sequence[int] | Array | None, state: State, *, attention: int | None = -1
     ) -> Step:
-        """One token further.
+        """One token further, or several.
 
         Parameters
         ----------
-        ids : sequence of int, shape (rows,)
+        ids : array_like of int, shape (rows,) or (rows, time)
             The tokens before; None at the first step, for the model's own beginning.
         state : State
             From start() or the step before.
         attention : int or None
             The layer whose attention to the source is wanted, -1 for the last one.
 
+        Returns
+        -------
+        Step
+            Its logits are those of the token after the last one. Its attention has an axis of time,
+            the last but one, if `ids` has.
+
         Raises
         ------
-        ValueError
+        TypeError, ValueError
             Not one token per row, a token that is not in the vocabulary, or no such layer.
         """
         layers = range(len(self.decoder.layers))
@@ -278,46 +299,58 @@ class EncoderDecoder:
             raise ValueError(
                 f"attention must be a layer from 0 to {len(layers) - 1}; got {attention}"
             )
-        wanted = None if attention is None else layers[attention]
-        return self.decode(self._input(ids, state), state, wanted)
+        wanted = () if attention is None else (layers[attention],)
+        x, state, weights = self.decode(self._input(ids, state), state, wanted)
+        paid = weights.get(wanted[0]) if wanted else None
+        if paid is not None and np.ndim(ids) < 2:  # type: ignore[arg-type]
+            paid = paid[:, :, 0]
+        return Step(state.output(x[:, -1]), state, paid)
 
-    def decode(self, x: Array, state: State, wanted: int | None) -> Step:
-        """A step's layers: x (rows, features) are embedded tokens; `wanted` is the layer whose
-        attention is."""
-        past, weights = [], None
+    def decode(
+        self, x: Array, state: State, wanted: Collection[int] = ()
+    ) -> tuple[Array, State, dict[int, Array]]:
+        """The decoder's layers: embedded tokens x (rows, time, features) -> what the output layer
+        takes, the state after them, and of the layers in `wanted` the attention
+        (rows, heads, time, source time)."""
+        past, weights = [], {}
         for i, (layer, before, memory) in enumerate(
             zip(self.decoder.layers, state.past, state.memory, strict=True)
         ):
-            x, after, found = layer.step(x, before, memory, i == wanted)
+            x, after, found = layer.step(x, before, memory, i in wanted)
             past.append(after)
-            weights = weights if found is None else found
+            if found is not None:
+                weights[i] = found
+        position = state.position + x.shape[1]
         x = x if self.decoder.norm is None else self.decoder.norm(x)
-        after_all = replace(state, position=state.position + 1, past=tuple(past))
-        return Step(state.output(x), after_all, weights)
+        return x, replace(state, position=position, past=tuple(past)), weights
 
     def _input(self, ids: Sequence[int] | Array | None, state: State) -> Array:
-        """The decoder's input (rows, features)."""
+        """The decoder's input (rows, time, features)."""
         embedding = self.decoder.embedding
         if ids is None and self.bos is None:
             nothing = np.zeros((state.rows, 1, embedding.width), np.float32)
-            return embedding.placed(nothing, state.position)[:, 0]
+            return embedding.placed(nothing, state.position)
         if ids is None:
             tokens: Array = np.full(state.rows, self.bos)
         else:
-            tokens = _checked(np.asarray(ids), embedding.size, "ids")
-        if tokens.shape != (state.rows,):
+            tokens = checked_ids(np.asarray(ids), embedding.size, "ids")
+        if tokens.shape == (state.rows,):
+            tokens = tokens[:, None]
+        if tokens.ndim != 2 or len(tokens) != state.rows or not tokens.shape[1]:
             raise ValueError(
-                f"ids must have one token per row, ({state.rows},); got shape {tokens.shape}"
+                f"ids must have one token per row, ({state.rows},), or several,"
+                f" ({state.rows}, any); got shape {tokens.shape}"
             )
-        return embedding(tokens[:, None], state.position)[:, 0]
+        return embedding(tokens, state.position)
 
     @under_contract
-    def generate(self, ids: Sequence[Sequence[int]], **options: Any) -> Any:
-        """Decode a batch of source sequences, each ending with `eos`.
+    def generate(self, sources: Sequence[Any] | State, **options: Any) -> Any:
+        """Decode a batch.
 
         Parameters
         ----------
-        ids : sequence of sequences of int
+        sources : sequence of sequences of int, or of ndarrays of float32, or a State
+            As for encode(); or a state with one row to a sequence, to go on from.
         **options
             The fields of `seq2seq_fast.generate.Options`: beam_size, n_best, max_length,
             length_penalty, temperature and so on.
@@ -330,18 +363,20 @@ class EncoderDecoder:
         Raises
         ------
         TypeError, ValueError
-            An option that does not exist or makes no sense, and ids as for encode().
+            An option that does not exist or makes no sense, and sources as for encode().
         """
-        chosen = Options(**options).checked(self.vocabulary_size, len(ids))
-        found = search(self, ids, chosen)
+        given = sources.rows if isinstance(sources, State) else len(sources)
+        chosen = Options(**options).checked(self.vocabulary_size, given)
+        found = search(self, self._begun(sources), chosen)
         return [one[0] for one in found] if chosen.n_best is None else found
 
-    def stream(self, ids: Sequence[int], **options: Any) -> Iterator[Token]:
-        """Decode one source sequence, yielding each token as soon as it is found.
+    def stream(self, source: Sequence[int] | Array | State, **options: Any) -> Iterator[Token]:
+        """Decode one source, yielding each token as soon as it is found.
 
         Parameters
         ----------
-        ids : sequence of int
+        source : sequence of int, ndarray of float32 or State
+            One of what generate() takes.
         **options
             As for generate(), without beams.
 
@@ -351,7 +386,20 @@ class EncoderDecoder:
             .id and .score
         """
         chosen = Options(**options).checked(self.vocabulary_size, 1)
-        return stream(self, ids, chosen)
+        return stream(self, self._begun(source if isinstance(source, State) else [source]), chosen)
+
+    def _begun(self, sources: Sequence[Any] | State) -> State:
+        if not isinstance(sources, State):
+            return self.start(self.encode(sources))
+        if sources.rows != len(sources.lengths):
+            raise ValueError(
+                f"a state must have one row to a sequence; got {sources.rows} rows"
+                f" of {len(sources.lengths)}"
+            )
+        if sources.rows == 1:
+            return sources
+        every = np.arange(sources.rows)  # a search moves the memories of those that are left
+        return sources.select(every, every)
 
     @under_contract
     def align(
@@ -378,36 +426,17 @@ class EncoderDecoder:
         ndarray of float32, shape (tokens, source tokens)
         """
         state = self.start(self.encode([ids]))
-        rows = []
-        before = None
-        for token in tokens:
-            _, state, weights = self.step(before, state, attention=layer)
-            assert weights is not None
-            if head is not None and not -weights.shape[1] <= head < weights.shape[1]:
-                raise ValueError(f"head must be from 0 to {weights.shape[1] - 1}; got {head}")
-            rows.append(mean_over_heads(weights)[0] if head is None else weights[0, head])
-            before = [token]
-        return np.array(rows, np.float32).reshape(len(tokens), len(ids))
-
-    def _pad(self, ids: Sequence[Sequence[int]]) -> tuple[Array, Array]:
-        if len(ids) == 0:
-            raise ValueError("ids must hold at least one sequence")
-        lengths = np.array([len(sequence) for sequence in ids], np.int64)
-        if lengths.min() == 0:
-            raise ValueError(f"ids: sequence {lengths.argmin()} is empty")
-        padded = np.full((len(ids), lengths.max()), self.eos, np.int64)
-        size = self.encoder.embedding.size
-        for row, sequence in zip(padded, ids, strict=True):
-            row[: len(sequence)] = _checked(np.asarray(sequence), size, "ids")
-        return padded, lengths
-
-
-def _checked(ids: Array, size: int, name: str) -> Array:
-    if not np.issubdtype(ids.dtype, np.integer):
-        raise TypeError(f"{name} must be integers; got {ids.dtype}")
-    if ids.size and (ids.min() < 0 or ids.max() >= size):
-        raise ValueError(f"{name} must be from 0 to {size - 1}; got {ids.min()} to {ids.max()}")
-    return ids
+        if not tokens:
+            return np.zeros((0, len(ids)), np.float32)
+        _, state, first = self.step(None, state, attention=layer)
+        assert first is not None
+        weights = first[:, :, None]
+        if len(tokens) > 1:
+            _, _, others = self.step(np.array([tokens[:-1]]), state, attention=layer)
+            weights = np.concatenate([weights, others], axis=2)
+        if head is not None and not -weights.shape[1] <= head < weights.shape[1]:
+            raise ValueError(f"head must be from 0 to {weights.shape[1] - 1}; got {head}")
+        return mean_over_heads(weights)[0] if head is None else weights[0, head]
 
 
 def _distinct_arrays(part: Any) -> list[Array]:

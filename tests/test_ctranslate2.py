@@ -154,7 +154,7 @@ def test_any_bytes_give_a_model_or_an_error(folder, data, flips):
         (struct.pack("<IH", 3, 5), "version 3, read are 4 to 6"),
         (struct.pack("<IH16sI", 6, 16, b"TransformerSpec\0", 7) + b"\xff" * 4,
          "claims 4294967295 tensors"),
-        (struct.pack("<IH12sII", 6, 12, b"WhisperSpec\0", 3, 0) + b"\0" * 4, "is a WhisperSpec"),
+        (struct.pack("<IH12sII", 6, 12, b"WhisperSpex\0", 3, 0) + b"\0" * 4, "is a WhisperSpex"),
     ],
 )  # fmt: skip
 def test_what_is_no_such_model(tmp_path, start, message):

@@ -215,7 +215,7 @@ def test_ssru(backend, rng, n):
     cell[0, 0] = np.nan
 
     def step():
-        y, after = unit.step(x, plus, Cell(cell))
+        y, after = unit.step(x[:, None], plus[:, None], Cell(cell))
         return y, after.values
 
     check(step)

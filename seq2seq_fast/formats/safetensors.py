@@ -31,13 +31,14 @@ _DTYPES = {
     "F16": "<f2", "F32": "<f4", "F64": "<f8",
 }  # fmt: skip
 _NAMES = {np.dtype(dtype): name for name, dtype in _DTYPES.items()}
+_BFLOAT16 = "BF16"
 
 
 class Safetensors(NamedTuple):
     """What a file holds."""
 
     metadata: dict[str, str]
-    tensors: dict[str, Array]  # read-only, in the file's memory
+    tensors: dict[str, Array]  # read-only, in the file's memory; bfloat16 as float32
 
 
 def read(path: str | os.PathLike[str]) -> Safetensors:
@@ -77,7 +78,8 @@ def read(path: str | os.PathLike[str]) -> Safetensors:
     tensors = {}
     for name, entry in header.items():
         try:
-            dtype = np.dtype(_DTYPES[entry["dtype"]])
+            halved = entry["dtype"] == _BFLOAT16
+            dtype = np.dtype("<u2" if halved else _DTYPES[entry["dtype"]])
             shape, (begin, end) = tuple(entry["shape"]), entry["data_offsets"]
             plain = all(type(n) is int and n >= 0 for n in (*shape, begin, end))
         except (KeyError, TypeError, ValueError):
@@ -90,7 +92,8 @@ def read(path: str | os.PathLike[str]) -> Safetensors:
                 f" {begin} to {end} of {left}"
             )
         # An array that does not begin where its type may is copied.
-        tensors[name] = np.require(data[begin:end].view(dtype).reshape(shape), requirements="A")
+        array = np.require(data[begin:end].view(dtype).reshape(shape), requirements="A")
+        tensors[name] = (array.astype(np.uint32) << 16).view(np.float32) if halved else array
     return Safetensors(metadata, tensors)
 
 

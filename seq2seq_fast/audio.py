@@ -1,0 +1,267 @@
+"""Sound as a model of speech hears it: files and arrays to 16 kHz samples to log-mel spectra.
+
+Files are read by soundfile (libsndfile) and brought to 16 kHz by soxr. From the samples on, the
+arithmetic is the contract's, and so are the bits: a spectrum is two linear layers and a logarithm.
+Sound is read as it is needed and forgotten once it is past, so that hours of it take no more memory
+than a minute.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .extras import require
+from .layers import Linear
+from .reference import exp, log, sincos, under_contract
+from .weights import Matrix
+
+__all__ = ["FRAMES", "FRAME_RATE", "RATE", "Recording", "log_mel"]
+
+Array = np.ndarray[Any, Any]
+
+RATE = 16_000  # samples of a second
+HOP = 160  # samples from frame to frame
+WINDOW = 400  # samples of a frame
+FRAME_RATE = RATE // HOP
+FRAMES = 3000  # of the half minute that models hear at a time
+MARGIN = WINDOW // 2  # samples that a frame reaches to either side of its middle
+
+BINS = WINDOW // 2 + 1  # frequencies of a frame
+RANGE = 8  # powers of ten below the loudest that are told apart
+LEAST = 1e-10  # power; less is silence
+SILENCE = 1.5 / 32768  # the most that a sample of a silent sound is
+BLOCK = 1 << 16  # samples that are read from a file at a time
+
+
+@functools.cache
+def _fourier() -> Linear:
+    """The windowed discrete Fourier transform of a frame: cosines, then sines."""
+    n = np.arange(WINDOW)
+    _, cosine = sincos(n * (2 * math.pi / WINDOW))
+    hann = 0.5 - 0.5 * cosine
+    # The angle of n * frequency turns, whole turns left out: exact.
+    turns = (np.arange(BINS)[:, None] * n) % WINDOW
+    sines, cosines = sincos(turns * (2 * math.pi / WINDOW))
+    return Linear(Matrix.pack((np.concatenate([cosines, sines]) * hann).astype(np.float32)))
+
+
+@functools.cache
+def mel_filters(bands: int) -> Array:
+    """How much each frequency counts in each mel band, (bands, 201) float32: triangles of equal
+    area, between points that are equally far apart on Slaney's mel scale ("Auditory Toolbox",
+    1998), which is linear up to 1000 Hz and logarithmic above."""
+    linear = 3 / 200  # mels of a hertz, up to 1000 Hz, which is the mel 15
+    step = log(np.array([6.4])) / 27
+    top = 15 + log(np.array([RATE / 2 / 1000])) / step
+    mels = np.arange(bands + 2) * (top / (bands + 1))
+    hertz = np.where(mels < 15, mels / linear, 1000 * exp(step * np.maximum(mels - 15, 0)))
+    frequencies = np.arange(BINS) * (RATE / WINDOW)
+    low, middle, high = hertz[:-2, None], hertz[1:-1, None], hertz[2:, None]
+    rising, falling = (frequencies - low) / (middle - low), (high - frequencies) / (high - middle)
+    return (np.maximum(0, np.minimum(rising, falling)) * (2 / (high - low))).astype(np.float32)
+
+
+@functools.cache
+def _mel(bands: int) -> Linear:
+    return Linear(Matrix.pack(mel_filters(bands)))
+
+
+@under_contract
+def log_mel(samples: Array, bands: int = 80) -> Array:
+    """The log-mel spectrum that Whisper hears.
+
+    Parameters
+    ----------
+    samples : ndarray of float32, shape (160 * n + 240,)
+        16 kHz, from -1 to 1: frame t is of the samples from 160 t on, its middle being 200 further.
+    bands : int
+        Of mel.
+
+    Returns
+    -------
+    ndarray of float32, shape (n, bands)
+        With w Hann's window, x a frame's samples and F the mel filters, all float32 (DFT and window
+        multiplied in float64), the ordered sums of a linear layer, and m the greatest y::
+
+            re = x (w cos), im = x (w sin);  p = F (re * re + im * im)
+            y = log(max(p, 1e-10)) * (1 / log(10));  (max(y, m - 8) + 4) / 4
+
+    References
+    ----------
+    Radford et al., "Robust Speech Recognition via Large-Scale Weak Supervision", 2022, section 2.2.
+    """
+    count = max(0, (len(samples) - WINDOW) // HOP + 1)
+    x = np.ascontiguousarray(samples, np.float32)
+    if not count:
+        return np.zeros((0, bands), np.float32)
+    (step,) = x.strides
+    each = np.lib.stride_tricks.as_strided(x, (count, WINDOW), (HOP * step, step), writeable=False)
+    parts = _fourier()(each)
+    np.multiply(parts, parts, out=parts)
+    power = _mel(bands)(parts[:, :BINS] + parts[:, BINS:])
+    levels = log(np.maximum(power, np.float32(LEAST))) * np.float32(1 / math.log(10))
+    floor = levels.max() - np.float32(RANGE)
+    return (np.maximum(levels, floor) + np.float32(4)) / np.float32(4)
+
+
+class Recording:
+    """Sound, of which only what is still needed is kept: times go forward.
+
+    Parameters
+    ----------
+    audio : path or ndarray
+        A file that libsndfile reads (WAV, FLAC, OGG, MP3 and others); or samples of shape (n,) or
+        (n, channels), floats from -1 to 1 or int16.
+    rate : int
+        Samples a second of an array.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    ValueError
+        The file is no sound, or an array is not of this shape, type or rate. Also, once all that
+        comes before was read: the file is damaged, or a sample is not finite.
+    ImportError
+        The extra "speech" is not installed and is needed.
+    """
+
+    def __init__(self, audio: str | os.PathLike[str] | Array, rate: int = RATE) -> None:
+        self.duration: float | None = None
+        """In seconds, as far as it is known before all is read."""
+        if isinstance(audio, np.ndarray):
+            self._blocks = _resampled("audio", self._blocks_of(audio, rate), rate)
+        else:
+            self._blocks = self._open(Path(audio))
+        self._start = 0  # of what is kept, in samples
+        self._kept = np.zeros(0, np.float32)
+        self._ended = False
+        self._error: ValueError | None = None  # at which the sound ended
+
+    def _blocks_of(self, audio: Array, rate: int) -> Iterator[Array]:
+        if audio.ndim not in (1, 2) or (audio.ndim == 2 and not audio.shape[1]):
+            raise ValueError(f"audio must have the shape (n,) or (n, channels); got {audio.shape}")
+        if audio.dtype != np.int16 and not np.issubdtype(audio.dtype, np.floating):
+            raise ValueError(f"audio must be of floats or int16; got {audio.dtype}")
+        if isinstance(rate, bool) or not isinstance(rate, (int, np.integer)) or rate < 1:
+            raise ValueError(f"rate must be a positive integer; got {rate!r}")
+        self.duration = len(audio) / rate
+        channels = audio if audio.ndim == 2 else audio[:, None]
+        scale = np.float32(1 / 32768) if audio.dtype == np.int16 else np.float32(1)
+        return (
+            channels[i : i + BLOCK].astype(np.float32) * scale
+            for i in range(0, len(channels), BLOCK)
+        )
+
+    def _open(self, path: Path) -> Iterator[Array]:
+        soundfile = require("soundfile", "speech")
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: no such audio file")
+        try:
+            file = soundfile.SoundFile(path)
+        except soundfile.LibsndfileError as error:
+            raise ValueError(f"{path}: not an audio file that can be read: {error}") from None
+        self.duration = file.frames / file.samplerate
+
+        def blocks() -> Iterator[Array]:
+            with file:
+                while True:
+                    try:
+                        block = file.read(BLOCK, dtype="float32", always_2d=True)
+                    except soundfile.LibsndfileError as error:
+                        raise ValueError(f"{path}: damaged: {error}") from None
+                    if not len(block):
+                        return
+                    yield block
+
+        return _resampled(str(path), blocks(), file.samplerate)
+
+    def frames_from(self, frame: int) -> int:
+        """How many whole frames there are from one on, up to those of a window."""
+        self._read(frame * HOP + FRAMES * HOP + MARGIN)
+        end = self._start + len(self._kept)
+        count = min(FRAMES, max(0, end // HOP - frame))
+        if not count and self._error is not None:
+            raise self._error
+        return count
+
+    def is_silent(self, frame: int) -> bool:
+        """Whether the half minute from a frame on moves by no more than 16 bits round off."""
+        heard = self._heard(frame)
+        return not len(heard) or float(np.abs(heard).max()) <= SILENCE
+
+    def window(self, frame: int, bands: int) -> Array:
+        """The log-mel spectrum of the half minute from a frame on, (3000, bands), zeros past the
+        end, as the models have learned it. What lies before it is forgotten."""
+        heard = self._heard(frame)
+        spectrum = np.zeros((FRAMES, bands), np.float32)
+        count = self.frames_from(frame)
+        if count:
+            padded = np.zeros((count - 1) * HOP + WINDOW, np.float32)
+            padded[: len(heard)] = heard[: len(padded)]
+            spectrum[:count] = log_mel(padded, bands)
+        return spectrum
+
+    def _heard(self, frame: int) -> Array:
+        """The samples that the window from a frame on reaches, as far as there are any."""
+        begin = frame * HOP - MARGIN
+        end = frame * HOP + FRAMES * HOP + MARGIN - HOP
+        self._read(end)
+        if begin < 0:  # the sound is mirrored at its beginning
+            mirrored = np.zeros(MARGIN, np.float32)
+            head = self._kept[1 : MARGIN + 1]
+            mirrored[MARGIN - len(head) :] = head[::-1]
+            return np.concatenate([mirrored, self._kept[:end]])
+        forgotten = min(begin - self._start, len(self._kept))
+        self._kept = self._kept[forgotten:].copy()
+        self._start += forgotten
+        return self._kept[: end - begin]
+
+    def _read(self, end: int) -> None:
+        """Makes sure that samples up to `end` are kept, or all that there are."""
+        blocks = [self._kept]
+        have = self._start + len(self._kept)
+        while not self._ended and have < end:
+            try:
+                block = next(self._blocks, None)
+            except ValueError as error:  # what was read before is worth hearing
+                block, self._error = None, error
+            if block is None:
+                self._ended = True
+            else:
+                blocks.append(block)
+                have += len(block)
+        if len(blocks) > 1:
+            self._kept = np.concatenate(blocks)
+
+
+def _resampled(name: str, blocks: Iterator[Array], rate: int) -> Iterator[Array]:
+    """Blocks (n, channels) as 16 kHz samples (n,), the channels' mean."""
+    stream = None
+    if rate != RATE:
+        soxr = require("soxr", "speech")
+        stream = soxr.ResampleStream(rate, RATE, 1, dtype="float32")
+
+    def each() -> Iterator[Array]:
+        at = 0
+        for block in blocks:
+            if not np.isfinite(block).all():
+                row = at + int(np.flatnonzero(~np.isfinite(block).all(axis=1))[0])
+                raise ValueError(f"{name}: sample {row} is not a finite number")
+            at += len(block)
+            total = block[:, 0].copy()
+            for channel in range(1, block.shape[1]):
+                total += block[:, channel]
+            mono = total / np.float32(block.shape[1])
+            yield mono if stream is None else stream.resample_chunk(mono)
+        if stream is not None:
+            yield stream.resample_chunk(np.zeros(0, np.float32), last=True)
+
+    return each()
