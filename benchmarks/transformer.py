@@ -16,11 +16,11 @@ import json
 import statistics
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import ctranslate2
 import numpy as np
+from turns import rounds
 
 from seq2seq_fast import load, use
 from seq2seq_fast.bench import describe
@@ -31,22 +31,6 @@ import random_ctranslate2
 WIDTH, INNER, LAYERS, HEADS, VOCABULARY = 512, 2048, 6, 8, 32000
 SOURCE, TARGET, ROUNDS = 20, 24, 5
 EOS = 2
-
-
-def rounds(contestants, count):
-    """Seconds of each contestant, median and half the range, over rounds taken in turn."""
-    for run in contestants.values():
-        run()
-    times = {name: [] for name in contestants}
-    for _ in range(count):
-        for name, run in contestants.items():
-            start = time.perf_counter()
-            run()
-            times[name].append(time.perf_counter() - start)
-    return {
-        name: (statistics.median(some), (max(some) - min(some)) / 2 / statistics.median(some))
-        for name, some in times.items()
-    }
 
 
 def of_transformers():

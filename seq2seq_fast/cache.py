@@ -192,17 +192,29 @@ class KeyValueCache:
         other.reorder(sequences)
         return other
 
-    def truncate(self, length: int) -> None:
+    def truncate(self, length: ArrayLike) -> None:
         """Forget what each sequence has past its first `length` keys.
+
+        Parameters
+        ----------
+        length : array_like of int, shape () or (B,)
+            One for all, or one for each.
 
         Raises
         ------
-        ValueError
-            `length` is negative.
+        TypeError, ValueError
+            `length` is no integer, is negative, or has another shape.
         """
-        if length < 0:
-            raise ValueError(f"length must not be negative; got {length}")
-        self._lengths = np.minimum(self._lengths, length)
+        given = np.asarray(length)
+        if not np.issubdtype(given.dtype, np.integer):
+            raise TypeError(f"length must be of integers; got {given.dtype}")
+        if given.shape not in ((), self._lengths.shape):
+            raise ValueError(
+                f"length must have the shape () or {self._lengths.shape}; got {given.shape}"
+            )
+        if (given < 0).any():
+            raise ValueError(f"length must not be negative; got {given}")
+        self._lengths = np.minimum(self._lengths, given)
 
     def reorder(self, sequences: ArrayLike) -> None:
         """Sequence b becomes what sequence ``sequences[b]`` was, as a beam search needs it.

@@ -234,7 +234,9 @@ class _Search:
         """`state` has one row to a sequence. It stays as it is."""
         self.model, self.options, self.samples, self.tells = model, options, samples, tells
         self.beams = options.beam_size
-        self.never = [*options.suppress, *(() if model.unk is None else (model.unk,))]
+        self.never: Array = np.array(
+            [*options.suppress, *(() if model.unk is None else (model.unk,))], np.int64
+        )
         self.vocabulary = _Vocabulary(model, options, samples, self.never)
         if self.vocabulary.union is not None:
             state = state.choosing(self.vocabulary.union)
@@ -453,7 +455,7 @@ class _Search:
     def _adjust(self, logits: Array) -> None:
         """What the options forbid becomes -inf."""
         options, vocabulary = self.options, self.vocabulary
-        if self.never and vocabulary.union is None:
+        if len(self.never) and vocabulary.union is None:
             logits[:, self.never] = -np.inf
         if options.rules is not None:
             options.rules(self.tokens[: self.rows, : self.position], logits)
@@ -521,9 +523,7 @@ def mean_over_heads(weights: Array) -> Array:
 class _Vocabulary:
     """Which token each column of the logits is: itself, or the one of the source's shortlist."""
 
-    def __init__(
-        self, model: EncoderDecoder, options: Options, samples: int, never: list[int]
-    ) -> None:
+    def __init__(self, model: EncoderDecoder, options: Options, samples: int, never: Array) -> None:
         self.union: Array | None = None
         if options.vocabulary is None:
             return
@@ -572,7 +572,7 @@ def _rising(ids: Sequence[int]) -> Array:
     return array if (array[1:] > array[:-1]).all() else np.unique(array)
 
 
-def _places(rising: Array, ids: Sequence[int]) -> Array:
+def _places(rising: Array, ids: Sequence[int] | Array) -> Array:
     """Where those of the ids that are in a rising array stand in it."""
     wanted = np.asarray(ids, np.int64)
     at = np.minimum(np.searchsorted(rising, wanted), len(rising) - 1)

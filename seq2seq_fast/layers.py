@@ -345,6 +345,9 @@ class SpectrumEmbedding:
 
 # ---- sublayers: x -> plus + f(x) ----
 
+SOME_ROWS = 240
+"""Rows that go through several layers at a time, where all of them would leave the cache."""
+
 
 @dataclass(frozen=True, eq=False)
 class FeedForward:
@@ -427,12 +430,11 @@ class SelfAttention:
     def width(self) -> int:
         return self.projection.matrix.inputs
 
-    def __call__(self, x: Array, plus: Array, lengths: Array | None) -> Array:
-        """x (batch, time, features), of which the first `lengths` (batch,) are there."""
+    def attend(self, every: Array, lengths: Array | None, merged: Array) -> None:
+        """What the projection gave (batch, time, outputs), of which `lengths` (batch,) are there ->
+        what the output layer takes, into merged (batch, time, features)."""
         width = self.heads.query_width
-        every = self.projection(x)
         keys, values = self.heads.keys_values(every[..., width:])
-        merged = np.empty((*x.shape[:2], width), np.float32)
         attention(
             self.heads.split(every[..., :width]),
             keys,
@@ -440,7 +442,6 @@ class SelfAttention:
             key_lengths=lengths,
             out=self.heads.split(merged),
         )
-        return self.output(merged, plus=plus)
 
     def start(self, rows: int) -> History:
         """What a decoder's step needs of the steps before: nothing yet."""
@@ -511,7 +512,10 @@ class CrossAttention:
         """Keys and values of a memory (batch, time, features), its first `lengths` of time."""
         batch, time, _ = memory.shape
         cache = KeyValueCache(batch, self.heads.keys, self.heads.width, capacity=time)
-        cache.append(*self.heads.keys_values(self.key_value(memory)), lengths=lengths)
+        some = max(1, SOME_ROWS // batch)
+        for start in range(0, time, some):
+            cache.append(*self.heads.keys_values(self.key_value(memory[:, start : start + some])))
+        cache.truncate(lengths)
         return cache
 
     def step(

@@ -235,7 +235,10 @@ class Program:
                 past.append(History(cache, length))
             else:
                 past.append(layer.select(rows))
-        memory = tuple(cache.select(sequences) for cache in self.state.memory)
+        memory = tuple(
+            cache if len(cache.lengths) == self.sequences else cache.select(sequences)
+            for cache in self.state.memory
+        )
         self.state = replace(self.state, past=tuple(past), memory=memory, rows=self.rows)
         self._record()
         self.tokens[:] = tokens

@@ -16,6 +16,7 @@ import numpy as np
 from .cache import KeyValueCache
 from .generate import Options, Token, mean_over_heads, search, stream
 from .layers import (
+    SOME_ROWS,
     SSRU,
     Cell,
     CrossAttention,
@@ -30,6 +31,7 @@ from .layers import (
     must_equal,
 )
 from .reference import under_contract
+from .runtime import current
 
 Array = np.ndarray[Any, Any]
 
@@ -70,11 +72,37 @@ class EncoderLayer:
             *(place.norm.gamma.size for place in (self.attention_norm, self.feed_forward_norm)),
         )
 
-    def __call__(self, x: Array, lengths: Array | None) -> Array:
+    def __call__(self, x: Array, lengths: Array | None, room: Room) -> None:
+        """x (batch, time, features), written over. Rows take part in attention together; in what
+        comes before and after they go a few at a time, so that all of it stays in the cache."""
+        attention, projection = self.attention, self.attention.projection
+        every = room("every", (*x.shape[:2], projection.matrix.outputs))
+        merged = room("merged", (*x.shape[:2], attention.heads.query_width))
+        x, flat, flat_merged = (a.reshape(-1, a.shape[-1]) for a in (x, every, merged))
+        some = SOME_ROWS * current().threads
+        chunks = [slice(start, start + some) for start in range(0, len(x), some)]
         place = self.attention_norm
-        x = place.after(self.attention(place.before(x), x, lengths))
-        place = self.feed_forward_norm
-        return place.after(self.feed_forward(place.before(x), x))
+        for rows in chunks:
+            flat[rows] = projection(place.before(x[rows]))
+        attention.attend(every, lengths, merged)
+        for rows in chunks:
+            place = self.attention_norm
+            y = place.after(attention.output(flat_merged[rows], plus=x[rows]))
+            place = self.feed_forward_norm
+            x[rows] = place.after(self.feed_forward(place.before(y), y))
+
+
+class Room:
+    """Arrays that an encoder's layers use one after the other: new memory is slow at first."""
+
+    def __init__(self) -> None:
+        self._arrays: dict[str, Array] = {}
+
+    def __call__(self, name: str, shape: tuple[int, ...]) -> Array:
+        """The array of a name, of any contents."""
+        if name not in self._arrays or self._arrays[name].shape != shape:
+            self._arrays[name] = np.empty(shape, np.float32)
+        return self._arrays[name]
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,8 +150,9 @@ class Encoder:
         """What the embedding takes a batch of."""
         x, lengths = self.embedding.batch(sources)
         ragged = lengths if lengths.min() < lengths.max() else None
+        room = Room()
         for layer in self.layers:
-            x = layer(x, ragged)
+            layer(x, ragged, room)
         return Memory(x if self.norm is None else self.norm(x), lengths)
 
 

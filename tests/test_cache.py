@@ -158,6 +158,9 @@ K, V = np.zeros((3, 2, 4, 24), np.float32), np.zeros((3, 2, 4, 17), np.float32)
         (lambda c: attention(K[:2, :, :1], c), ValueError, "leading axes do not broadcast"),
         (lambda c: attention(K[:, :, :1, :5], c), ValueError, "key must have the query's width"),
         (lambda c: attention(K[:, :, :1], c, causal=True), ValueError, "got a KeyValueCache: say"),
+        (lambda c: c.truncate(-1), ValueError, "length must not be negative; got -1"),
+        (lambda c: c.truncate([1, 2]), ValueError, r"the shape \(\) or \(3,\); got \(2,\)"),
+        (lambda c: c.truncate(0.5), TypeError, "length must be of integers; got float64"),
         (lambda c: KeyValueCache(1, 1, 1, dtype=int), TypeError, "dtype must be float16, .*; got"),
         (lambda c: KeyValueCache(1, 1, -1), ValueError, "width must not be negative; got -1"),
         (

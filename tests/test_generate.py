@@ -302,9 +302,70 @@ def test_states_branch_and_select(backend, model):
     assert_same_bits(few[:2], every[[4, 0]])
 
 
+def test_several_tokens_in_one_step(backend, model):
+    """Are what they are one at a time: logits, attention, and what comes after."""
+    tokens = np.random.default_rng(1).integers(2, 20, (len(SOURCES), 40))
+    state = model.start(model.encode(SOURCES))
+    _, one, _ = model.step(None, state)
+    _, many, _ = model.step(None, state)
+    attention = []
+    for column in tokens[:, :33].T:
+        logits, one, weights = model.step(column, one)
+        attention.append(weights)
+    for part in (tokens[:, :1], tokens[:, 1:18], tokens[:, 18:33]):
+        found, many, weights = model.step(part, many)
+    assert_same_bits(found, logits)
+    assert_same_bits(weights, np.stack(attention[18:33], axis=2))
+    for column in tokens[:, 33:].T:
+        assert_same_bits(model.step(column, many).logits, model.step(column, one).logits)
+        one, many = model.step(column, one).state, model.step(column, many).state
+    assert one.position == many.position == 41
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"beam_size": 3}, {"sample": True, "n_best": 3, "seed": 5}], ids=str
+)
+def test_a_search_goes_on_from_a_state(backend, model, options):
+    """A prompt, and tokens read before, are what the decoder has read; the state stays."""
+    prompt = np.random.default_rng(2).integers(2, 20, (len(SOURCES), 35)).tolist()
+    want = model.generate(SOURCES, prompt=prompt, max_length=40, **options)
+    state = model.start(model.encode(SOURCES))
+    _, read, _ = model.step(np.array(prompt)[:, :20], state)
+    rest = [ids[20:] for ids in prompt]
+    for _ in range(2):
+        assert model.generate(read, prompt=rest, max_length=40, **options) == want
+    assert model.generate(state, prompt=prompt, max_length=40, **options) == want
+    alone = model.generate(SOURCES[2:3], prompt=prompt[2:3], max_length=40, **options)
+    if not options.get("sample"):
+        assert alone == want[2:3]
+    assert model.generate(SOURCES, max_length=40, **options) != want
+    with pytest.raises(ValueError, match="one row to a sequence; got 10 rows of 5"):
+        model.generate(model.start(model.encode(SOURCES), beams=2))
+
+
+def test_rules_of_ones_own(backend, model):
+    """Here: after an even token an odd one."""
+    seen = []
+
+    def rules(tokens, logits):
+        seen.append(tokens.shape)
+        for row, past in zip(logits, tokens, strict=True):
+            if len(past) and past[-1] % 2 == 0:
+                row[::2] = -np.inf
+
+    for options in ({}, {"beam_size": 2}, {"sample": True}):
+        for one in model.generate(SOURCES, rules=rules, max_length=12, **options):
+            pairs = itertools.pairwise(one.tokens)
+            assert all(before % 2 or now % 2 for before, now in pairs)
+    assert seen[:2] == [(5, 0), (5, 1)]
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
+        ({"prompt": [[2], [2, 3], [2], [2], [2]]}, ValueError, "prompt must hold sequences of one"),
+        ({"prompt": [[]] * 5}, ValueError, "prompt must be not empty"),
+        ({"rules": print, "vocabulary": [[0]] * 5}, ValueError, "rules must be None"),
         ({"beam_size": 0}, ValueError, "beam_size must be at least 1; got 0"),
         ({"beam_size": 1.5}, ValueError, "beam_size must be at least 1; got 1.5"),
         ({"max_length": 0}, ValueError, "max_length must be at least 1; got 0"),

@@ -8,18 +8,21 @@ import re
 from pathlib import Path
 
 import numpy as np
+import speech
 
 README = Path(__file__).parents[1].joinpath("README.md").read_text(encoding="utf-8")
 
 
-def test_examples():
+def test_examples(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where talk.wav is
+    (tmp_path / "talk.wav").write_bytes(speech.recording(speech.NAMES[3]).read_bytes())
     rng = np.random.default_rng(0)
     # What the examples take for granted: a batch of two.
     names = {name: rng.standard_normal((2, 4, 42, 16)) for name in ("query", "key", "value")}
     for name in ("new_query", "new_key", "new_value"):
         names[name] = rng.standard_normal((2, 8, 1, 64)).astype(np.float32)
     blocks = re.findall(r"```python\n(.*?)```\n(?:```\n(.*?)```\n)?", README, flags=re.DOTALL)
-    assert len(blocks) == 6
+    assert len(blocks) == 7
     for code, output in blocks:
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):

@@ -8,8 +8,10 @@ import struct
 import numpy as np
 import pytest
 import tiny_marian
+from conftest import assert_same_bits
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ml_dtypes import bfloat16
 from safetensors.numpy import load_file, save_file
 
 from seq2seq_fast import load, save
@@ -57,6 +59,14 @@ def test_agrees_with_the_library(tmp_path, rng):
         for name, want in tensors.items():
             assert (found[name].dtype, found[name].shape) == (want.dtype, want.shape)
             assert (found[name] == want).all()
+
+
+def test_bfloat16_is_widened(tmp_path, rng):
+    values = rng.standard_normal((3, 4)).astype(bfloat16)
+    header = json.dumps({"a": {"dtype": "BF16", "shape": [3, 4], "data_offsets": [0, 24]}}).encode()
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(struct.pack("<Q", len(header)) + header + values.tobytes())
+    assert_same_bits(safetensors.read(path).tensors["a"], values.astype(np.float32))
 
 
 def test_the_name_must_end_so(folder, tmp_path):

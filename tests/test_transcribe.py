@@ -87,11 +87,11 @@ def test_long_sound(transcriber, peer):
     assert list(transcriber.stream(x)) == found.segments
 
 
-def test_encoder_against_ctranslate2(transcriber):
-    spectrum = Recording(speech.recording(speech.NAMES[0])).window(0, 80)
-    model = ctranslate2.models.Whisper(str(find_model()), compute_type="float32")
+@pytest.mark.parametrize("name", speech.NAMES)
+def test_encoder_against_ctranslate2(transcriber, peer, name):
+    spectrum = Recording(speech.recording(name)).window(0, 80)
     features = ctranslate2.StorageView.from_array(np.ascontiguousarray(spectrum.T[None]))
-    want = np.array(model.encode(features))
+    want = np.array(peer.model.encode(features))
     np.testing.assert_allclose(transcriber.model.encode([spectrum]).values, want, atol=1e-3)
 
 
@@ -183,6 +183,7 @@ def test_hugging_face_folders(folder, tmp_path):
         random_whisper.write_hugging_face(there, parts=parts)
         assert_same_bits(load(there).encode([spectrum]).values, want)
         assert Transcriber(there).transcribe(sound(2)) == Transcriber(folder).transcribe(sound(2))
+
     save(load(there, weights="int8"), tmp_path / "model.safetensors")
     (tmp_path / "tokenizer.json").write_bytes((there / "tokenizer.json").read_bytes())
     int8 = Transcriber(there, weights="int8").transcribe(sound(2))
