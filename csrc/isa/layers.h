@@ -319,14 +319,17 @@ I8_TARGET static ALWAYS_INLINE void integer_tile_of(const int rows, const int co
     i8_sums acc[I8_ROWS > I8_COLS ? I8_ROWS : I8_COLS];
     UNROLL for (int i = 0; i < rows * cols; i++)
         acc[i] = i8_zero();
-    for (int64_t k = 0; k < quads; k++)
+    for (int64_t k = 0; k < quads; k++) {
+        i8_line line[I8_COLS];
         UNROLL for (int g = 0; g < cols; g++) {
             const uint8_t *at = b + g * b_panel + k * 4 * S2S_LANES;
-            const i8_line line = i8_load(at);
+            line[g] = i8_load(at);
             ask_for(at, ahead);
-            UNROLL for (int r = 0; r < rows; r++)
-                acc[r * cols + g] = i8_step(acc[r * cols + g], line, a + r * a_stride + 4 * k);
         }
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int g = 0; g < cols; g++)
+                acc[r * cols + g] = i8_step(acc[r * cols + g], line[g], a + r * a_stride + 4 * k);
+    }
     UNROLL for (int r = 0; r < rows; r++)
         UNROLL for (int g = 0; g < cols; g++)
             i8_store(c + r * S2S_LDA + g * S2S_LANES, acc[r * cols + g]);
@@ -343,7 +346,15 @@ I8_TARGET static void integer_tile(int rows, int cols, const void *a_, ptrdiff_t
         int g = 0;
         for (; rows == 1 && g + I8_COLS <= cols; g += I8_COLS)
             TILE(1, I8_COLS);
-        MOST_ROWS_OF(I8_ROWS)
+        /* Where a product is as fast as a load, two panels share what is loaded of the inputs. */
+        if (I8_PAIR_ROWS && rows >= I8_PAIR_ROWS) {
+            done = I8_PAIR_ROWS;
+            for (; g + 2 <= cols; g += 2)
+                TILE(I8_PAIR_ROWS ? I8_PAIR_ROWS : 1, I8_PAIR_ROWS ? 2 : 1);
+            for (; g < cols; g++)
+                TILE(I8_PAIR_ROWS ? I8_PAIR_ROWS : 1, 1);
+        } else
+            MOST_ROWS_OF(I8_ROWS)
     }
 #undef TILE
 }

@@ -135,6 +135,7 @@ static inline double f64_r_fold_max(__m256d a) { return f64_fold_256_max(a); }
 #define I8_TARGET
 #define I8_ROWS 2
 #define I8_COLS 1
+#define I8_PAIR_ROWS 0
 typedef int16_t i8_input;
 typedef struct {
     __m256i r[4];

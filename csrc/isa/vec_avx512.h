@@ -157,6 +157,7 @@ FOLD_512(max)
 #define I8_TARGET __attribute__((target("avx512vnni")))
 #define I8_ROWS 24
 #define I8_COLS 8
+#define I8_PAIR_ROWS 12
 typedef int8_t i8_input;
 typedef __m512i i8_line;
 typedef __m512i i8_sums;
