@@ -122,9 +122,7 @@ def main() -> None:
                 report(table, row, "decode", times, 1e3 / TOKENS, "ms a token", note)
 
                 spectrum = np.zeros((3000, transcriber.bands), np.float32)
-                never = list(
-                    range(transcriber.vocabulary.end, transcriber.model.vocabulary_size)
-                )
+                never = list(range(transcriber.vocabulary.end, transcriber.model.vocabulary_size))
                 share = share_of_python(
                     transcriber.model, [spectrum], max_length=TOKENS, suppress=never
                 )
