@@ -9,7 +9,8 @@
  *
  *   query    [blocks of width][rows][S2S_LDA]   the rows, cut into blocks of 256 features
  *   scores   [slots][rows][S2S_LDA]             dot products, then weights, of one block a slot
- *   panels   [16][width][16]                    a block's keys, transposed
+ *   panels   [16][width][16]                    a block's keys, transposed; then its values, in
+ *            [value panels][256][16]            panels of sixteen features
  *   tail     [256][16]                          the last, partial panel of the values, padded
  *   context  [rows][value panels * 16]          ordered sums so far
  *   bias     [256]                              a row's, widened
@@ -24,11 +25,13 @@
 #include "pool.h"
 
 enum {
-    MOST_ROWS = 264,        /* more rows would not make packing any cheaper */
-    CACHED_SCORES = 1400000, /* bytes of scores to aim for */
+    MOST_ROWS = 528,        /* more rows would not make packing any cheaper */
+    CACHED_SCORES = 1900000, /* bytes of scores to aim for */
     MOST_SCORES = 3400000,  /* bytes of scores that are never exceeded, but by one row's weights */
     SMALL_WORK = 131072,    /* multiply-adds that are done before another thread wakes up */
     ROWS_AHEAD = 192,       /* how early keys are asked for from memory; values twice as early */
+    COPY_ROWS = 96,         /* of a unit: from there on copying values into panels pays */
+    COPY_AHEAD = 64,        /* how early values to copy are asked for */
     FEW_KEYS = 64,          /* keys that a unit of few rows packs at a time */
 };
 
@@ -42,6 +45,7 @@ typedef struct {
     const s2s_span *spans;
     char *result, *weights, *statistics;
     int rows;                  /* of a unit */
+    int copies;                /* whether a block's values are copied into panels */
     int64_t slots, tiles;      /* blocks of scores held; units of a key head */
     size_t query_at, scores_at, panels_at, tail_at, context_at, bias_at, size; /* scratch, bytes */
 } job;
@@ -115,6 +119,12 @@ static char *query_of(const unit *u, int64_t c, int row)
     const job *jb = u->jb;
     return u->query
            + (c / S2S_BLOCK * jb->rows + row) * S2S_LDA * (ptrdiff_t)jb->compute->element_size;
+}
+
+/* Where the copy of a block's values has the line of its key `key`. */
+static char *copy_of(const unit *u, int64_t key)
+{
+    return u->panels + key * S2S_LANES * (ptrdiff_t)u->jb->compute->element_size;
 }
 
 /* Whether the block's scores lie in a slot of their own. */
@@ -248,31 +258,45 @@ static void score(unit *u, int64_t block, int first, int count)
     jb->compute->greatest(count, scores_of(u, block, first), from, to, u->greatest + first);
 }
 
-/* context (+)= the chunk's weights of one block x the values [seen.from, seen.to): whole panels of
- * values as they lie, a last partial one padded. */
+/* The block's values [seen.from, seen.to) in panels, where so many rows use them that copying pays:
+ * a tile reads sixteen features of one value after the other, and they may be far apart, and narrow.
+ */
+static void copy_values(unit *u, int64_t block, range seen)
+{
+    const job *const jb = u->jb;
+    const s2s_attention_problem *const p = jb->p;
+    if (seen.from < seen.to)
+        jb->in->split(u->v + seen.from * p->value.row,
+                      p->value.row / (ptrdiff_t)jb->in->element_size, (int)(seen.to - seen.from),
+                      p->value_width, COPY_AHEAD, copy_of(u, seen.from - block));
+}
+
+/* context (+)= the chunk's weights of one block x the values [seen.from, seen.to): from the copy,
+ * or whole panels of values as they lie, and a last partial one padded. */
 static void add_context(unit *u, int64_t block, int first, int count, range seen, int add)
 {
     const job *const jb = u->jb;
     const s2s_attention_problem *const p = jb->p;
     const ptrdiff_t size = (ptrdiff_t)jb->compute->element_size;
-    const ptrdiff_t element = (ptrdiff_t)jb->in->element_size;
+    const ptrdiff_t element = (ptrdiff_t)jb->in->element_size, row = p->value.row / element;
     const int64_t whole = p->value_width / S2S_LANES, left = p->value_width % S2S_LANES;
     const ptrdiff_t stride = (ptrdiff_t)round_up(p->value_width, S2S_LANES);
     char *const context = u->context + first * stride * size;
     const char *const weights = scores_of(u, block, first) + (seen.from - block) * size;
     const char *const values = u->v + seen.from * p->value.row;
     const int depth = (int)(seen.to - seen.from);
-    const ptrdiff_t ahead = 2 * ROWS_AHEAD * p->value.row / element;
-    jb->in->tile(count, (int)whole, weights, values, p->value.row / element, S2S_LANES, ahead,
-                 depth, context, stride, add, 1);
+    if (jb->copies) {
+        jb->compute->tile(count, (int)(stride / S2S_LANES), weights,
+                          copy_of(u, seen.from - block), S2S_LANES, S2S_BLOCK * S2S_LANES, 0,
+                          depth, context, stride, add, 1);
+        return;
+    }
+    jb->in->tile(count, (int)whole, weights, values, row, S2S_LANES, 2 * ROWS_AHEAD * row, depth,
+                 context, stride, add, 1);
     if (left) {
-        memset(u->tail, 0, (size_t)(depth * S2S_LANES * element));
-        for (int i = 0; i < depth; i++)
-            memcpy(u->tail + i * S2S_LANES * element,
-                   values + i * p->value.row + whole * S2S_LANES * element,
-                   (size_t)(left * element));
-        jb->in->tile(count, 1, weights, u->tail, S2S_LANES, 0, 0, depth,
-                     context + whole * S2S_LANES * size, stride, add, 1);
+        jb->in->split(values + whole * S2S_LANES * element, row, depth, left, 0, u->tail);
+        jb->compute->tile(count, 1, weights, u->tail, S2S_LANES, 0, 0, depth,
+                          context + whole * S2S_LANES * size, stride, add, 1);
     }
 }
 
@@ -284,6 +308,8 @@ static void weigh(unit *u, int64_t block, int *started)
     const int chunk = jb->compute->tile_rows;
     int from[MOST_ROWS], to[MOST_ROWS];
     clip(u, block, 0, u->rows, from, to);
+    if (jb->copies)
+        copy_values(u, block, visible(u, 0, u->rows, block, block + S2S_BLOCK));
     for (int r = 0; r < u->rows; r += chunk) {
         const int n = (int)min64(chunk, u->rows - r);
         const range seen = visible(u, r, n, block, block + S2S_BLOCK);
@@ -546,13 +572,15 @@ int s2s_attention(const s2s_attention_problem *problem, int isa, int threads, do
     threads = (int)min64(threads, 1 + work / SMALL_WORK);
     choose_rows(&jb, groups, group_rows, threads);
 
+    jb.copies = jb.rows >= COPY_ROWS;
+    const int64_t copied = jb.copies ? round_up(p->value_width, S2S_LANES) : 0;
     const size_t size = jb.compute->element_size, rows = (size_t)jb.rows;
     const struct {
         size_t *at, size;
     } parts[] = {
         {&jb.query_at, rows * S2S_LDA * (size_t)blocks(p->width) * size},
         {&jb.scores_at, rows * S2S_LDA * (size_t)jb.slots * size},
-        {&jb.panels_at, p->packed ? 0 : S2S_BLOCK * (size_t)p->width * size},
+        {&jb.panels_at, S2S_BLOCK * (size_t)max64(p->packed ? 0 : p->width, copied) * size},
         {&jb.tail_at, S2S_BLOCK * S2S_LANES * size},
         {&jb.context_at, rows * (size_t)round_up(p->value_width, S2S_LANES) * size},
         {&jb.bias_at, S2S_BLOCK * size},

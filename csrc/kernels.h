@@ -36,6 +36,12 @@ typedef struct {
     void (*pack)(const void *rows, ptrdiff_t stride, int count, int64_t depth, ptrdiff_t ahead,
                  void *panel);
 
+    /* rows [count <= 256][width] of elements, `stride` apart -> panels of sixteen columns, each
+     * [256][16], of which `count` lines are written; missing columns become zeros. `ahead` counts
+     * rows. */
+    void (*split)(const void *rows, ptrdiff_t stride, int count, int64_t width, ptrdiff_t ahead,
+                  void *panels);
+
     /* What `pack` of 32 rows of keys and `tile` would give, for up to S2S_DOT_ROWS rows of `a`. */
     void (*dots)(int rows, const void *a, const void *keys, ptrdiff_t stride, int depth,
                  ptrdiff_t ahead, void *c, ptrdiff_t c_stride, int add, double scale);

@@ -7,6 +7,7 @@
  *            or [rows][inputs]                   quantised, where the weights are integers
  *   sums     [rows][S2S_LDA]                     up to 256 outputs
  *   integers [rows][S2S_LDA]                     the same, of integers
+ *   widened  [panels][256][16]                   a block of weights, where they are half floats
  */
 #include "kernels.h"
 #include "pool.h"
@@ -17,6 +18,7 @@ enum {
     SMALL_WORK = 131072,    /* multiply-adds that are done before another thread wakes up */
     BLOCK_PANELS = S2S_BLOCK / S2S_LANES,
     PANELS_AHEAD = 8,       /* how early weights are asked for from memory */
+    WIDEN_ROWS = 48,        /* of a unit: from there on widening weights beforehand pays */
     SOME_ROWS = 16,         /* of the other layers, to a unit */
 };
 
@@ -30,6 +32,7 @@ static int64_t parts(int64_t n, int64_t size)
 typedef struct {
     const s2s_matrix *m;
     const s2s_kernels *kernels;          /* of the weights, unless they are integers */
+    const s2s_kernels *compute;          /* of what is in scratch memory */
     const s2s_layer_kernels *layer;
     const s2s_integer_kernels *integer;  /* NULL unless they are */
     int activation, multiply;
@@ -38,22 +41,32 @@ typedef struct {
     float *out;
     int64_t x_stride, other_stride, out_stride;
     int64_t unit_rows, row_units, unit_panels;
-    size_t sums_at, integers_at, size;   /* scratch, bytes */
+    int widens;
+    size_t sums_at, integers_at, widened_at, size; /* scratch, bytes */
 } linear_job;
 
-/* sums (rows, 16 * cols) of the panels from `panel` on. */
+/* sums (rows, 16 * cols) of the panels from `panel` on. Narrow weights are widened for each tile of
+ * rows anew, or once for all of them, into `widened`, if there is that. */
 static void products(const linear_job *jb, int rows, int64_t panel, int cols, const char *inputs,
-                     float *sums)
+                     float *widened, float *sums)
 {
     const s2s_matrix *const m = jb->m;
+    const s2s_kernels *const kernels = widened ? jb->compute : jb->kernels;
     const ptrdiff_t size = (ptrdiff_t)jb->kernels->element_size;
     const ptrdiff_t stride = (ptrdiff_t)m->inputs * S2S_LANES;
     const char *const panels = (const char *)m->panels + panel * stride * size;
-    for (int64_t k = 0; k == 0 || k < m->inputs; k += S2S_BLOCK)
-        jb->kernels->tile(rows, cols,
-                          inputs + k / S2S_BLOCK * rows * S2S_LDA * (ptrdiff_t)sizeof(float),
-                          panels + k * S2S_LANES * size, S2S_LANES, stride, PANELS_AHEAD * stride,
-                          (int)min64(S2S_BLOCK, m->inputs - k), sums, S2S_LDA, k > 0, 1);
+    for (int64_t k = 0; k == 0 || k < m->inputs; k += S2S_BLOCK) {
+        const int64_t depth = min64(S2S_BLOCK, m->inputs - k);
+        const char *const at = panels + k * S2S_LANES * size;
+        for (int g = 0; widened && g < cols; g++)
+            jb->kernels->widen(at + g * stride * size, depth * S2S_LANES,
+                               widened + g * S2S_BLOCK * S2S_LANES);
+        kernels->tile(rows, cols,
+                      inputs + k / S2S_BLOCK * rows * S2S_LDA * (ptrdiff_t)sizeof(float),
+                      widened ? (const void *)widened : at, S2S_LANES,
+                      widened ? S2S_BLOCK * S2S_LANES : stride,
+                      widened ? 0 : PANELS_AHEAD * stride, (int)depth, sums, S2S_LDA, k > 0, 1);
+    }
 }
 
 static void integer_products(const linear_job *jb, int rows, int64_t panel, int cols,
@@ -77,6 +90,7 @@ static void multiply(void *job, int64_t unit, void *scratch)
     char *const inputs = scratch;
     float *const sums = (float *)((char *)scratch + jb->sums_at);
     int32_t *const integers = (int32_t *)((char *)scratch + jb->integers_at);
+    float *const widened = jb->widens ? (float *)((char *)scratch + jb->widened_at) : NULL;
     float scales[MOST_ROWS];
     int32_t input_sums[MOST_ROWS];
 
@@ -106,7 +120,7 @@ static void multiply(void *job, int64_t unit, void *scratch)
         if (jb->integer)
             integer_products(jb, rows, panel, cols, inputs, scales, input_sums, integers, sums);
         else
-            products(jb, rows, panel, cols, inputs, sums);
+            products(jb, rows, panel, cols, inputs, widened, sums);
         jb->layer->finish(rows, min64(S2S_BLOCK, min64(cols * S2S_LANES, m->outputs - output)),
                           sums, m->bias ? m->bias + output : NULL, jb->activation,
                           jb->other ? jb->other + first * jb->other_stride + output : NULL,
@@ -125,6 +139,7 @@ int s2s_linear(const s2s_matrix *matrix, int isa, int threads, int activation, i
     const int is_integer = m->type == S2S_INT8;
     linear_job jb = {.m = m,
                      .kernels = s2s_kernels_of(isa, is_integer ? S2S_FLOAT32 : m->type),
+                     .compute = s2s_kernels_of(isa, S2S_FLOAT32),
                      .layer = s2s_layer_kernels_of(isa),
                      .integer = is_integer ? s2s_integer_kernels_of(isa) : NULL,
                      .activation = activation,
@@ -156,7 +171,9 @@ int s2s_linear(const s2s_matrix *matrix, int isa, int threads, int activation, i
     const size_t block = (size_t)jb.unit_rows * S2S_LDA * sizeof(float);
     jb.sums_at = ((size_t)(jb.unit_rows * row_size) + 63) / 64 * 64;
     jb.integers_at = jb.sums_at + block;
-    jb.size = jb.integers_at + (is_integer ? block : 0);
+    jb.widened_at = jb.integers_at + (is_integer ? block : 0);
+    jb.widens = !is_integer && jb.kernels != jb.compute && jb.unit_rows >= WIDEN_ROWS;
+    jb.size = jb.widened_at + (jb.widens ? S2S_BLOCK * S2S_BLOCK * sizeof(float) : 0);
     return s2s_run(multiply, &jb, jb.row_units * parts(panels, jb.unit_panels), threads, jb.size);
 }
 

@@ -150,6 +150,24 @@ def test_rows_around_the_tiles(backend, dtype, rng, queries):
 
 
 @pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"causal": "bottom_right"},
+        {"window": (90, 3), "query_offset": 250},
+        {"key_lengths": [300]},
+    ],
+    ids=str,
+)
+def test_many_rows_over_values_far_apart(backend, any_dtype, rng, options):
+    """So many that the kernel copies values first; beside them lies what must not be read."""
+    q, k, v = problem(rng, any_dtype, 200, 530, 20, 37, lead=(1,))
+    apart = np.full((*v.shape[:-1], 3 * v.shape[-1]), np.nan, any_dtype)[..., 40:77]
+    apart[...] = v
+    check_against_contract(q, k, apart, **options)
+
+
+@pytest.mark.parametrize(
     ("q", "k", "v"),
     [
         ((0, 4), (3, 4), (3, 5)),

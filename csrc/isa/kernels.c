@@ -160,7 +160,8 @@ static inline void ask_for(const void *p, ptrdiff_t bytes)
 #define TABLE(E, ELEMENT, C, COMPUTE, ROWS)                                                        \
     {                                                                                              \
         .element_size = sizeof(ELEMENT), .compute_type = COMPUTE, .tile_rows = ROWS,               \
-        .widen = E##_widen, .pack = E##_pack, .dots = E##_dots, .tile = E##_tile,                  \
+        .widen = E##_widen, .pack = E##_pack, .split = E##_split, .dots = E##_dots,                \
+        .tile = E##_tile,                                                                          \
         .context_visible = E##_context_visible, .divide = E##_divide, .softcap = C##_softcap,      \
         .mask = C##_mask, .greatest = C##_greatest, .weigh = C##_weigh, .add_sink = C##_add_sink   \
     }

@@ -64,6 +64,23 @@ static void S(pack)(const void *rows, ptrdiff_t stride, int count, int64_t depth
             to[k * S2S_LANES + lane] = lane < count ? S(wide)(from[lane * stride + k]) : 0;
 }
 
+static void S(split)(const void *rows, ptrdiff_t stride, int count, int64_t width, ptrdiff_t ahead,
+                     void *panels)
+{
+    const ELEMENT *from = rows;
+    REAL *to = panels;
+    for (int i = 0; i < count; i++, from += stride, to += S2S_LANES)
+        for (int64_t c = 0; c < width; c += S2S_LANES) {
+            REAL *const line = to + c * S2S_BLOCK;
+            ask_for(from + c, ahead * stride * (int)sizeof *from);
+            if (c + S2S_LANES <= width)
+                T(store)(line, S(load_wide)(from + c));
+            else
+                for (int lane = 0; lane < S2S_LANES; lane++)
+                    line[lane] = c + lane < width ? S(wide)(from[c + lane]) : 0;
+        }
+}
+
 /* Dot products of a few rows with two panels' worth of keys, transposed in registers on the way: a
  * panel that so few rows use is not worth storing. Two, since each adds in turn. */
 static ALWAYS_INLINE void S(dots_of)(const int rows, const REAL *a, const ELEMENT *keys,
