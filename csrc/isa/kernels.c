@@ -29,7 +29,11 @@
 #endif
 
 #define ALWAYS_INLINE inline __attribute__((always_inline))
+#ifdef __clang__
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
 #define UNROLL _Pragma("GCC unroll 32")
+#endif
 enum { CACHE_LINE = 64 };
 
 /* A tile function takes as many rows at once as it has, up to MOST, over all panels from g on, with
