@@ -1,6 +1,7 @@
 /* A program: the calls that a step of a decoder consists of, recorded once and run again and again,
  * in one call from Python. Beside the layers' own functions it has two that only steps need: the
  * vectors of tokens, and a cache's next key and value. Neither is worth a kernel. */
+#include <math.h>
 #include <string.h>
 
 #include "fpstate.h"
@@ -104,6 +105,33 @@ int s2s_run_program(const s2s_op *ops, int64_t count, int isa, int threads, int6
         const int status = run(ops + i, isa, threads, sequences);
         if (status != S2S_OK)
             return status;
+    }
+    return S2S_OK;
+}
+
+int s2s_run_greedy(const s2s_op *ops, int64_t count, int isa, int threads, int64_t rows,
+                   const s2s_greedy *greedy, int64_t most, int64_t *found, float *scores,
+                   float *statistics, int64_t *taken)
+{
+    const s2s_greedy *const g = greedy;
+    int ended = 0;
+    for (*taken = 0; *taken < most && !ended; found += rows, scores += rows) {
+        int status = s2s_run_program(ops, count, isa, threads, rows);
+        for (int64_t r = 0; r < rows; r++)
+            for (int64_t i = 0; i < g->never_count; i++)
+                g->logits[r * g->columns + g->never[i]] = -INFINITY;
+        if (status == S2S_OK)
+            status = s2s_best(isa, threads, rows, g->columns, g->logits, g->columns, 1, found,
+                              scores, statistics);
+        if (status != S2S_OK)
+            return status;
+        for (int64_t r = 0; r < rows; r++) {
+            const int64_t token = g->ids ? g->ids[found[r]] : found[r];
+            found[r] = g->tokens[r] = scores[r] == -INFINITY ? g->end : token;
+            ended |= found[r] == g->end;
+        }
+        ++*g->step;
+        ++*taken;
     }
     return S2S_OK;
 }

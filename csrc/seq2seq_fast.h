@@ -140,6 +140,25 @@ typedef struct {
 /* Runs the calls in turn, for so many sequences. */
 int s2s_run_program(const s2s_op *ops, int64_t count, int isa, int threads, int64_t sequences);
 
+/* Greedy search by a program with one row to a sequence. */
+typedef struct {
+    float *logits;          /* [rows][columns], of the last call */
+    int64_t columns;
+    const int64_t *ids;     /* the token of each column; null: the column itself */
+    const int64_t *never;   /* columns that are not to be chosen */
+    int64_t never_count;
+    int64_t end;            /* a token, after which the caller wants to be asked */
+    int64_t *tokens;        /* [rows] that the program reads next */
+    int64_t *step;          /* counts the steps */
+} s2s_greedy;
+
+/* Runs a program step by step: `most` times, or until a row's token is the end (as it is where no
+ * column is left). found, scores [most][rows]: the tokens and their log-probabilities; statistics
+ * [rows][2] is scratch memory; taken: the number of steps. */
+int s2s_run_greedy(const s2s_op *ops, int64_t count, int isa, int threads, int64_t rows,
+                   const s2s_greedy *greedy, int64_t most, int64_t *found, float *scores,
+                   float *statistics, int64_t *taken);
+
 /* What this library holds and what this processor and operating system run. */
 const char *s2s_isa_name(int isa);
 int s2s_isa_compiled(int isa);

@@ -185,6 +185,7 @@ def _is_integer(given: Any) -> bool:
 
 
 SOME_TOKENS = 64  # of a result that there is room for at first
+MOST_STEPS = 32  # in one call of the kernel: between calls, Python hears of Ctrl-C
 
 
 def most_tokens(source_length: int) -> int:
@@ -277,31 +278,56 @@ class _Search:
         self.judges_rows = bool(
             options.repetition_penalty != 1 or options.no_repeat_ngram or options.require
         )
+        # Greedy search with nothing in it that is decided here goes on in the kernel.
+        self.is_plain = not (
+            self.beams > 1
+            or options.sample
+            or options.rules is not None
+            or options.prefix is not None
+            or options.min_length > 1
+            or self.judges_rows
+            or self.vocabulary.places is not None
+            or isinstance(self.steps, _Steps)
+        )
 
     def advance(self) -> list[tuple[int, Token]]:
-        """One token further. Returns, if it is to tell, each source's number and token, unless that
-        is the end; nothing with beams."""
+        """One token further, or several, if they are not to be told of. Returns, if it is to tell,
+        each source's number and token, unless that is the end; nothing with beams."""
         before = self.tokens[: self.rows, self.position - 1] if self.position else self.first
-        if self.position == self.tokens.shape[1]:  # room for twice as many
-            room = ((0, 0), (0, self.position))
-            self.tokens = np.pad(self.tokens, room)
-            self.token_scores = np.pad(self.token_scores, room)
+        if self.is_plain:
+            assert isinstance(self.steps, Program)
+            left = int(self.limits[self.sources].min()) - self.position
+            return self._one_each(
+                *self.steps.greedy(
+                    before,
+                    1 if self.tells else min(left, MOST_STEPS),
+                    self.never if self.vocabulary.union is None else self.never[:0],
+                    self.vocabulary.union,
+                    self.model.eos,
+                )
+            )
         logits = self.vocabulary.arrange(self.steps.step(before), self.sources, self.beams)
         self._adjust(logits)
         if isinstance(self.steps, _Steps) and self.steps.paid is not None:
             mean = self.steps.paid
             self.paid = mean if self.paid is None else self.paid[:, : mean.shape[1]] + mean
-        return self._one_each(logits) if self.beams == 1 else self._beams(logits)
-
-    def _one_each(self, logits: Array) -> list[tuple[int, Token]]:
-        """Greedy search and sampling: each source has one row."""
+        if self.beams > 1:
+            return self._beams(logits)
         tokens, scores = self._sampled(logits) if self.options.sample else self._likeliest(logits)
         for i, token in self._forced():
             tokens[i], scores[i] = token, 0
-        self.tokens[: self.rows, self.position] = tokens
-        self.token_scores[: self.rows, self.position] = scores
-        self.scores[:, 0] += scores
-        self.position += 1
+        return self._one_each(tokens[None], scores[None])
+
+    def _one_each(self, tokens: Array, scores: Array) -> list[tuple[int, Token]]:
+        """Greedy search and sampling: each source has one row, and goes on with the tokens
+        (steps, rows). Only the last of them may be the end."""
+        self._make_room(len(tokens))
+        start, self.position = self.position, self.position + len(tokens)
+        self.tokens[: self.rows, start : self.position] = tokens.T
+        self.token_scores[: self.rows, start : self.position] = scores.T
+        for some in scores.astype(np.float64):
+            self.scores[:, 0] += some
+        tokens, scores = tokens[-1], scores[-1]
         done = (tokens == self.model.eos) | (self.limits[self.sources] <= self.position)
         told: list[tuple[int, Token]] = []
         if self.tells:
@@ -317,6 +343,14 @@ class _Search:
             kept = _filled(done)
             self._select(kept, kept)
         return told
+
+    def _make_room(self, steps: int) -> None:
+        """For the tokens of some steps more."""
+        lacking = self.position + steps - self.tokens.shape[1]
+        if lacking > 0:
+            room = ((0, 0), (0, max(lacking, self.position)))
+            self.tokens = np.pad(self.tokens, room)
+            self.token_scores = np.pad(self.token_scores, room)
 
     def _likeliest(self, logits: Array) -> tuple[Array, Array]:
         columns, log_probabilities, _ = best(logits, 1)
@@ -368,6 +402,7 @@ class _Search:
                 i, tokens[i], parents[i], token_scores[i], scores[i], bool(last[i])
             )
         kept = _filled(done)
+        self._make_room(1)
         at = (kept[:, None], taken[kept])
         self._select(parents[at].reshape(-1), kept)
         self.tokens[: self.rows, self.position] = tokens[at].reshape(-1)
@@ -525,6 +560,7 @@ class _Vocabulary:
 
     def __init__(self, model: EncoderDecoder, options: Options, samples: int, never: Array) -> None:
         self.union: Array | None = None
+        self.places: Array | None = None
         if options.vocabulary is None:
             return
         lists = [_rising(ids) for ids in options.vocabulary]
@@ -538,7 +574,6 @@ class _Vocabulary:
         self.union = lists[0] if len(lists) == 1 else np.unique(np.concatenate(lists))
         # Where each source's tokens stand in the union; past its list, nowhere.
         self.lengths = np.array([len(ids) for ids in self.lists])
-        self.places: Array | None = None
         if len(lists) > 1:
             self.places = np.zeros((len(self.lists), self.lengths.max()), np.intp)
             for row, ids in zip(self.places, self.lists, strict=True):

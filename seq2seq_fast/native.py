@@ -238,14 +238,18 @@ class Weights:
         self.struct.type = _WEIGHT_TYPES[matrix.type]
         self.struct.inputs, self.struct.outputs = matrix.inputs, matrix.outputs
         self.struct.panels = ffi.cast("void *", matrix.panels.ctypes.data)
-        self.struct.bias = ffi.NULL if padded is None else _floats(padded)
-        self.struct.scales = ffi.NULL if matrix.scales is None else _floats(matrix.scales)
+        self.struct.bias = ffi.NULL if padded is None else floats(padded)
+        self.struct.scales = ffi.NULL if matrix.scales is None else floats(matrix.scales)
         self.struct.input_scale = matrix.input_scale
         self.address = int(ffi.cast("uintptr_t", self.struct))
 
 
-def _floats(array: Array) -> Any:
+def floats(array: Array) -> Any:
     return ffi.from_buffer("float *", array)
+
+
+def integers(array: Array) -> Any:
+    return ffi.from_buffer("int64_t *", array)
 
 
 def _rows(array: Array) -> Array:
@@ -294,10 +298,10 @@ def linear(
             x.size // weights.inputs,
             ffi.cast("float *", first_of(x)),
             stride,
-            ffi.NULL if other is None else _floats(other),
+            ffi.NULL if other is None else floats(other),
             weights.outputs,
             times is not None,
-            _floats(out),
+            floats(out),
             weights.outputs,
         ),
         "linear",
@@ -318,11 +322,11 @@ def norm(active: Active, x: Array, gamma: Array, beta: Array | None, eps: float)
             active.threads,
             x.size // n,
             n,
-            _floats(x),
-            _floats(gamma),
-            ffi.NULL if beta is None else _floats(beta),
+            floats(x),
+            floats(gamma),
+            ffi.NULL if beta is None else floats(beta),
             eps,
-            _floats(out),
+            floats(out),
         ),
         "norm",
     )
@@ -341,11 +345,11 @@ def recur(active: Active, gates: Array, cell: Array, plus: Array) -> tuple[Array
             ISA_NUMBERS[active.isa],
             rows,
             n,
-            _floats(gates),
-            _floats(cell),
-            _floats(plus),
-            _floats(new_cell),
-            _floats(out),
+            floats(gates),
+            floats(cell),
+            floats(plus),
+            floats(new_cell),
+            floats(out),
         ),
         "recur",
     )
@@ -365,12 +369,12 @@ def best(active: Active, logits: Array, count: int) -> tuple[Array, Array, Array
             active.threads,
             rows,
             n,
-            _floats(logits),
+            floats(logits),
             n,
             count,
-            ffi.from_buffer("int64_t *", ids),
-            _floats(log_probabilities),
-            _floats(statistics),
+            integers(ids),
+            floats(log_probabilities),
+            floats(statistics),
         ),
         "best",
     )

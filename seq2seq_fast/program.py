@@ -196,13 +196,7 @@ class Program:
     def step(self, tokens: Array | None) -> Array:
         """One token further: tokens (rows,), None at first -> logits (rows, vocabulary), which the
         next step writes over."""
-        if tokens is None:
-            self.tokens[: self.rows] = -1 if self.model.bos is None else self.model.bos
-        else:
-            self.tokens[: self.rows] = tokens
-        number = int(self.step_number[0])
-        if number >= self._room:
-            self._grow(number)
+        self._prepare(tokens)
         active = self.active
         native.check(
             native.lib.s2s_run_program(
@@ -216,6 +210,61 @@ class Program:
         )
         self.step_number[0] += 1
         return self.logits[: self.rows]
+
+    def greedy(
+        self, tokens: Array | None, most: int, never: Array, ids: Array | None, end: int
+    ) -> tuple[Array, Array]:
+        """Some tokens further in greedy search, with one row to a sequence: as many as there are
+        before a row comes to its end, at most `most` -> the tokens and their log-probabilities,
+        (steps, rows) each. `ids` are the tokens of the columns of logits, themselves if None;
+        columns in `never` are not chosen; where no other is, it is the end."""
+        most = min(most, self._prepare(tokens))
+        found = np.empty((most, self.rows), np.int64)
+        scores = np.empty((most, self.rows), np.float32)
+        statistics = np.empty((self.rows, 2), np.float32)
+        taken = native.ffi.new("int64_t *")
+        choice = native.ffi.new(
+            "s2s_greedy *",
+            {
+                "logits": native.floats(self.logits),
+                "columns": self.logits.shape[1],
+                "ids": native.ffi.NULL if ids is None else native.integers(ids),
+                "never": native.integers(never),
+                "never_count": len(never),
+                "end": end,
+                "tokens": native.integers(self.tokens),
+                "step": native.integers(self.step_number),
+            },
+        )
+        active = self.active
+        native.check(
+            native.lib.s2s_run_greedy(
+                self._first_op,
+                len(self._ops),
+                native.ISA_NUMBERS[active.isa],
+                active.threads,
+                self.rows,
+                choice,
+                most,
+                native.integers(found),
+                native.floats(scores),
+                native.floats(statistics),
+                taken,
+            ),
+            "step",
+        )
+        return found[: taken[0]], scores[: taken[0]]
+
+    def _prepare(self, tokens: Array | None) -> int:
+        """For a step from the given tokens. Returns how many there is room for."""
+        if tokens is None:
+            self.tokens[: self.rows] = -1 if self.model.bos is None else self.model.bos
+        else:
+            self.tokens[: self.rows] = tokens
+        number = int(self.step_number[0])
+        if number >= self._room:
+            self._grow(number)
+        return self._room - number
 
     def _grow(self, length: int) -> None:
         """Room for more steps: what is in use moves, and the step is recorded anew."""
