@@ -7,6 +7,7 @@ reference.attention. They take the same arguments and give the same bits.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import operator
@@ -56,6 +57,7 @@ class Plan:
     out_shape: Shape
     weights_shape: Shape
     scale: float  # the default
+    span: Array  # a sequence's s2s_span, where nothing else is said
 
 
 def attention(
@@ -490,6 +492,7 @@ def _plan(
         out_shape=out_shape,
         weights_shape=pairs,
         scale=1.0 / math.sqrt(query[-1]) if query[-1] else 1.0,
+        span=np.array([0, queries, 0, keys, offset]),
     )
 
 
@@ -560,7 +563,7 @@ def _finite(name: str, given: float, plan: Plan) -> float:
 
 def _integers(name: str, given: ArrayLike) -> Array:
     array = _array(name, given)
-    if array.size and not np.issubdtype(array.dtype, np.integer):
+    if array.size and array.dtype.kind not in "iu":
         raise TypeError(f"{name} must be integers; got {array.dtype}")
     return array
 
@@ -576,10 +579,10 @@ def _spans(
 
     def checked(name: str, given: ArrayLike, least: int, most: int, most_is: str) -> Array:
         array = _integers(name, given)
-        try:
-            fits = np.broadcast_shapes(array.shape, plan.lead) == plan.lead
-        except ValueError:
-            fits = False
+        fits = array.shape == plan.lead  # so it is in every step of a decoder
+        if not fits:
+            with contextlib.suppress(ValueError):
+                fits = np.broadcast_shapes(array.shape, plan.lead) == plan.lead
         if not fits:
             raise ValueError(
                 f"{name} must broadcast to the leading axes {plan.lead}; got shape {array.shape}"
@@ -591,7 +594,7 @@ def _spans(
         return array
 
     spans = np.empty((*plan.lead, 5), np.int64)  # a copy: nobody can change it once it is checked
-    spans[...] = 0, plan.queries, 0, plan.keys, plan.offset
+    spans[...] = plan.span
     if query_lengths is not None:
         most = f"the number of queries, {plan.queries}"
         spans[..., 1] = checked("query_lengths", query_lengths, 0, plan.queries, most)

@@ -62,6 +62,12 @@ static inline void ask_for(const void *p, ptrdiff_t bytes)
     __builtin_prefetch((const void *)((uintptr_t)p + (uintptr_t)bytes), 0, 2);
 }
 
+/* The like, into the first-level cache: for what is needed next. */
+static inline void fetch(const void *p, ptrdiff_t bytes)
+{
+    __builtin_prefetch((const void *)((uintptr_t)p + (uintptr_t)bytes), 0, 3);
+}
+
 /* ---- float, and the types that are computed in it ---- */
 
 /* exp(r) = 1 + (r + r^2 * poly(r)) on [-ln2/2, ln2/2]. The high part of ln2 has few enough bits

@@ -30,14 +30,18 @@ static void S(widen)(const void *from_, int64_t n, void *to_)
 }
 
 /* The next S(COLUMNS) features of sixteen rows, transposed. A quarter of the lines that the sixteen
- * rows from `ahead` on have there is asked for: four steps take 64 bytes of each row. */
+ * rows from `ahead` on have there is asked for: four steps take 64 bytes of each row. Those of the
+ * rows that come after the next sixteen go on into the first-level cache. */
 static ALWAYS_INLINE void S(columns)(const ELEMENT *rows, ptrdiff_t stride, int64_t k,
                                      ptrdiff_t ahead, T(vec) *column)
 {
     enum { STEPS = CACHE_LINE / (S(COLUMNS) * (int)sizeof(ELEMENT)) };
     if (STEPS == 4)
-        for (int i = 0; i < 4; i++)
-            ask_for(rows + k, (ahead + 4 * (k / S(COLUMNS) % 4) + i) * stride * (int)sizeof *rows);
+        for (int i = 0; i < 4; i++) {
+            const ptrdiff_t row = 4 * (k / S(COLUMNS) % 4) + i;
+            ask_for(rows + k, (ahead + row) * stride * (int)sizeof *rows);
+            fetch(rows + k, (2 * S2S_LANES + row) * stride * (int)sizeof *rows);
+        }
     for (int lane = 0; lane < S2S_LANES; lane += WIDTH) {
         T(reg) part[S(COLUMNS)];
         S(r_columns)(rows + lane * stride + k, stride, part);
