@@ -57,7 +57,11 @@ class Plan:
     out_shape: Shape
     weights_shape: Shape
     scale: float  # the default
-    span: Array  # a sequence's s2s_span, where nothing else is said
+
+    @functools.cached_property
+    def span(self) -> Array:
+        """A sequence's s2s_span, where nothing else is said."""
+        return np.array([0, self.queries, 0, self.keys, self.offset])
 
 
 def attention(
@@ -492,7 +496,6 @@ def _plan(
         out_shape=out_shape,
         weights_shape=pairs,
         scale=1.0 / math.sqrt(query[-1]) if query[-1] else 1.0,
-        span=np.array([0, queries, 0, keys, offset]),
     )
 
 
