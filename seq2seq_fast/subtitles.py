@@ -25,23 +25,31 @@ def written(segments: Iterable[Segment], format: str) -> Iterator[str]:
     """
     if format == "vtt":
         yield "WEBVTT\n"
-    before = "[\n"
-    for number, segment in enumerate(segments, 1):
-        text = segment.text.strip()
-        if format == "txt":
-            yield f"{text}\n"
-        elif format == "srt":
-            times = f"{_clock(segment.start, ',')} --> {_clock(segment.end, ',')}"
-            yield f"{number}\n{times}\n{_one_cue(text)}\n\n"
-        elif format == "vtt":
-            times = f"{_clock(segment.start, '.')} --> {_clock(segment.end, '.')}"
-            escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-            yield f"\n{times}\n{escaped}\n"
-        else:
+    if format != "json":
+        for number, segment in enumerate(segments, 1):
+            yield _cue(number, segment, format)
+        return
+    before, end = "[\n", "[]\n"
+    try:
+        for segment in segments:
             yield before + json.dumps(dataclasses.asdict(segment), ensure_ascii=False)
-            before = ",\n"
-    if format == "json":
-        yield "[]\n" if before == "[\n" else "\n]\n"
+            before, end = ",\n", "\n]\n"
+    except (Exception, KeyboardInterrupt):  # what there is by then is a list, too
+        yield end
+        raise
+    yield end
+
+
+def _cue(number: int, segment: Segment, format: str) -> str:
+    text = segment.text.strip()
+    if format == "txt":
+        return f"{text}\n"
+    if format == "srt":
+        times = f"{_clock(segment.start, ',')} --> {_clock(segment.end, ',')}"
+        return f"{number}\n{times}\n{_one_cue(text)}\n\n"
+    times = f"{_clock(segment.start, '.')} --> {_clock(segment.end, '.')}"
+    escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return f"\n{times}\n{escaped}\n"
 
 
 def _one_cue(text: str) -> str:

@@ -379,6 +379,19 @@ def test_formats():
     assert json.loads("".join(written([], "json"))) == []
 
 
+@pytest.mark.parametrize("how", [KeyboardInterrupt, ValueError])
+def test_what_is_cut_short_is_json_too(how):
+    def segments():
+        yield SEGMENTS[0]
+        raise how
+
+    parts = []
+    with pytest.raises(how):
+        for part in written(segments(), "json"):
+            parts.append(part)
+    assert json.loads("".join(parts)) == [dataclasses.asdict(SEGMENTS[0])]
+
+
 def test_command(tmp_path, capsys):
     file = speech.recording(speech.NAMES[1])
     text = "He was not an old-sposed young man."
