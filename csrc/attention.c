@@ -259,7 +259,7 @@ static void score(unit *u, int64_t block, int first, int count)
 }
 
 /* The block's values [seen.from, seen.to) in panels, where so many rows use them that copying pays:
- * a tile reads sixteen features of one value after the other, which may be far apart, and narrow. */
+ * a tile reads sixteen features of one value after another, which may be far apart, and narrow. */
 static void copy_values(unit *u, int64_t block, range seen)
 {
     const job *const jb = u->jb;
