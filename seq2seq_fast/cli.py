@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from . import __version__
-from .fingerprint import fingerprint
+from .fingerprinting import fingerprint
 from .runtime import info, use
 from .subtitles import FORMATS, written
 from .weights import WEIGHTS

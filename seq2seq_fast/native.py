@@ -7,7 +7,7 @@ byte strides. Without the extension `why_missing` says why, and nothing else may
 from __future__ import annotations
 
 import functools
-from pathlib import Path
+import os.path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,7 +26,7 @@ try:
 except ImportError as error:
     why_missing: str | None = f"the compiled kernel is not there ({error}); " + (
         "this is the source tree, where `pip install -e .` puts it"
-        if Path(__file__).parents[1].joinpath("setup.py").exists()
+        if os.path.exists(os.path.join(os.path.dirname(__file__), "..", "setup.py"))
         else "installing the package with a C compiler at hand builds it"
     )
 else:

@@ -24,7 +24,7 @@ from .extras import require
 from .formats.huggingface import read_json
 from .generate import Hypothesis
 from .layers import SpectrumEmbedding, best
-from .load import load
+from .loading import load
 from .reference import exp, under_contract
 from .text import SpeechVocabulary
 from .transformer import State

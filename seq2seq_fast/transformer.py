@@ -2,7 +2,7 @@
 
 What published models differ in (norms before or after, kinds of norm, feed-forward and position,
 self-attention or a recurrent unit) are the parts that an EncoderDecoder is put together from;
-load.py does so from files.
+loading.py does so from files.
 """
 
 from __future__ import annotations

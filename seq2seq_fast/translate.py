@@ -15,7 +15,7 @@ import numpy as np
 
 from .formats.marian import Shortlist
 from .generate import Hypothesis
-from .load import load
+from .loading import load
 from .text import Vocabulary, sentences
 from .transformer import EncoderDecoder
 

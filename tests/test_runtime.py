@@ -29,6 +29,21 @@ def run(code, **environment):
     )  # fmt: skip
 
 
+def test_names_of_models_are_imported_when_they_are_asked_for():
+    """Also where their modules were imported before, whatever the order."""
+    done = run(
+        "import sys\n"
+        "assert set(s.__all__) <= set(dir(s))\n"
+        "assert not {'seq2seq_fast.layers', 'seq2seq_fast.translate'} & set(sys.modules)\n"
+        "import seq2seq_fast.loading, seq2seq_fast.translate\n"
+        "found = [getattr(s, name) for name in s.__all__]\n"
+        "print(all(map(callable, found)), s.load is seq2seq_fast.loading.load)\n"
+        "s.nothing"
+    )
+    assert done.stdout == "True True\n"
+    assert "has no attribute 'nothing'" in done.stderr
+
+
 @pytest.mark.parametrize("isa", native.ALL_ISAS)
 def test_this_machine_has(isa):
     """Shows what the bit-for-bit tests did not run on, which is not a failure."""

@@ -25,7 +25,7 @@ from .layers import (
     Sinusoids,
     SpectrumEmbedding,
 )
-from .save import is_saved, restore
+from .saving import is_saved, restore
 from .transformer import Decoder, DecoderLayer, Encoder, EncoderDecoder, EncoderLayer, NormPlace
 from .weights import WEIGHTS, Matrix
 
