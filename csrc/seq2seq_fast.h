@@ -98,6 +98,9 @@ int s2s_linear(const s2s_matrix *matrix, int isa, int threads, int activation, i
                const float *x, int64_t x_stride, const float *other, int64_t other_stride,
                int multiply, float *out, int64_t out_stride);
 
+/* The panels of the given outputs alone, [count / 16, rounded up][...] as in the matrix. */
+void s2s_select(const s2s_matrix *matrix, int64_t count, const int64_t *ids, void *panels);
+
 /* Layer norm of rows [rows][n]; RMS norm where beta is null. */
 int s2s_norm(int isa, int threads, int64_t rows, int64_t n, const float *x, const float *gamma,
              const float *beta, double eps, float *out);

@@ -246,6 +246,20 @@ class KeyValueCache:
         values[:, :, :longest] = self._values[sequences, :, :longest]
         self._keys, self._values = keys, values
 
+    def with_room(self, capacity: int) -> KeyValueCache:
+        """A copy of another capacity, at least that of the longest sequence."""
+        other = copy.copy(self)
+        other._move(slice(None), capacity)
+        return other
+
+    def assign(self, other: KeyValueCache) -> None:
+        """Take over what another of the same shape, but for the capacity, holds."""
+        longest = int(other._lengths.max(initial=0))
+        panels = -(-longest // PANEL)
+        self._lengths[:] = other._lengths
+        self._keys[:, :, :panels] = other._keys[:, :, :panels]
+        self._values[:, :, :longest] = other._values[:, :, :longest]
+
     def _rearrange(self, sequences: Array, longest: int) -> None:
         """The like of reorder() for the owner of a cache, in place: what is where it belongs stays,
         and so do sequences past the given ones. No sequence is longer than `longest`."""

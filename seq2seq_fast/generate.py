@@ -201,6 +201,7 @@ def search(model: EncoderDecoder, state: State, options: Options) -> list[list[H
         for source, token in running.advance():
             if options.callback is not None:
                 options.callback(source // samples, token)
+    running.steps.give_back()
     found = [
         [one for some in running.found[i : i + samples] for one in some]
         for i in range(0, len(running.found), samples)
@@ -218,6 +219,7 @@ def stream(model: EncoderDecoder, state: State, options: Options) -> Iterator[To
     while running.rows:
         for _, token in advance():
             yield token
+    running.steps.give_back()
 
 
 class _Search:
@@ -252,7 +254,6 @@ class _Search:
             each = np.repeat(np.arange(state.rows), samples)
             state = state.select(each, each)
         count = len(state.lengths)
-        state = state.select(np.repeat(np.arange(count), self.beams))
         self.lengths = state.lengths
         self.found: list[list[Hypothesis]] = [[] for _ in range(count)]
         self.limits = np.array([options.max_length or most_tokens(n) for n in self.lengths])
@@ -260,9 +261,9 @@ class _Search:
         self.steps: Program | _Steps
         # Attention is what a program does not give.
         if current().backend == "native" and not options.coverage_penalty:
-            self.steps = Program(model, state)
+            self.steps = Program.of(model, state, self.beams)
         else:
-            self.steps = _Steps(model, state, options.coverage_penalty != 0)
+            self.steps = _Steps(model, state, self.beams, options.coverage_penalty != 0)
         self.rows = count * self.beams
         self.position = 0
         # Of each row the tokens so far, and their log-probabilities.
@@ -325,8 +326,9 @@ class _Search:
         start, self.position = self.position, self.position + len(tokens)
         self.tokens[: self.rows, start : self.position] = tokens.T
         self.token_scores[: self.rows, start : self.position] = scores.T
-        for some in scores.astype(np.float64):
-            self.scores[:, 0] += some
+        # One after the other, as if they had come one at a time.
+        sums = np.concatenate([self.scores.T, scores])
+        self.scores[:, 0] = np.add.accumulate(sums, axis=0)[-1]
         tokens, scores = tokens[-1], scores[-1]
         done = (tokens == self.model.eos) | (self.limits[self.sources] <= self.position)
         told: list[tuple[int, Token]] = []
@@ -531,8 +533,9 @@ def _filled(done: Array) -> Array:
 class _Steps:
     """The steps of a search by the model's own step(): what a Program does where there is none."""
 
-    def __init__(self, model: EncoderDecoder, state: State, paying: bool) -> None:
-        self.model, self.state, self.paying = model, state, paying
+    def __init__(self, model: EncoderDecoder, state: State, beams: int, paying: bool) -> None:
+        self.model, self.paying = model, paying
+        self.state = state.select(np.repeat(np.arange(state.rows), beams))
         self.paid: Array | None = None  # to each source token in the last step, mean over heads
 
     def step(self, tokens: Array | None) -> Array:
@@ -545,6 +548,9 @@ class _Steps:
     def select(self, rows: Array, sequences: Array | None) -> None:
         """Go on with the given rows; `sequences` says whose they are, if that changes."""
         self.state = self.state.select(rows, sequences)
+
+    def give_back(self) -> None:
+        """There is nothing to be used again."""
 
 
 def mean_over_heads(weights: Array) -> Array:

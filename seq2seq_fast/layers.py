@@ -35,7 +35,8 @@ class Linear:
             check_floats("bias", self.bias, self.matrix.outputs)
 
     @functools.cached_property
-    def _native(self) -> native.Weights:
+    def weights(self) -> native.Weights:
+        """The layer as the kernel takes it."""
         return native.Weights(self.matrix, self.bias)
 
     def __call__(
@@ -49,7 +50,7 @@ class Linear:
         """x (..., inputs) -> (..., outputs), at last plus or times an array of that shape."""
         active = current()
         if active.backend == "native":
-            return native.linear(self._native, active, x, activation, plus, times)
+            return native.linear(self.weights, active, x, activation, plus, times)
         matrix = self.matrix
         if matrix.scales is None:
             weight = matrix.rows().T
@@ -67,7 +68,11 @@ class Linear:
 
     def select(self, ids: Array) -> Linear:
         """The layer of the given outputs alone."""
-        return Linear(self.matrix.select(ids), None if self.bias is None else self.bias[ids])
+        if current().backend == "native":
+            matrix = native.select(self.weights, self.matrix, ids)
+        else:
+            matrix = self.matrix.select(ids)
+        return Linear(matrix, None if self.bias is None else self.bias[ids])
 
     @staticmethod
     def side_by_side(*layers: Linear) -> Linear:

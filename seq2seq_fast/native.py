@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .aligned import aligned_zeros
 from .weights import PANEL
 
 __all__ = ["ffi", "lib", "why_missing"]
@@ -307,6 +308,15 @@ def linear(
         "linear",
     )
     return out
+
+
+def select(weights: Weights, matrix: Matrix, ids: Array) -> Matrix:
+    """See Matrix.select."""
+    shape = (-(-len(ids) // PANEL), *matrix.panels.shape[1:])
+    panels = aligned_zeros(shape, matrix.panels.dtype)
+    ids = np.ascontiguousarray(ids, np.int64)
+    lib.s2s_select(weights.struct, len(ids), integers(ids), ffi.from_buffer(panels))
+    return matrix.selected(ids, panels)
 
 
 def norm(active: Active, x: Array, gamma: Array, beta: Array | None, eps: float) -> Array:

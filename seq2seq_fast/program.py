@@ -1,12 +1,15 @@
-"""A decoder's step as one native call: recorded once, run for every token.
+"""A decoder's step, or a short sequence's way through the encoder, as one native call: recorded
+once, run for every token and every sequence.
 
-The layers' Python costs more than a small model's arithmetic. So a search records the calls of one
-step (while a Tape is active, layers put their calls on it and give the arrays that will hold the
-results), and then runs the record. What is computed, and its bits, are those of the layers.
+The layers' Python costs more than a small model's arithmetic. So their calls are recorded (while a
+Tape is active, layers put their calls on it and give the arrays that will hold the results), and
+then the record is run. What is computed, and its bits, are those of the layers.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Hashable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +22,7 @@ from .layers import Cell, History
 if TYPE_CHECKING:
     from .attention import Plan
     from .layers import Embedding
-    from .transformer import EncoderDecoder, State
+    from .transformer import Encoder, EncoderDecoder, State
 
 Array = np.ndarray[Any, Any]
 
@@ -31,8 +34,26 @@ class Tape:
         self.sequences = sequences
         self.ops: list[dict[str, Any]] = []
         self.held: list[Any] = []  # what the ops' pointers lead to
-        self.memory_spans: list[Array] = []  # of attention to what no step appends to
+        self.past_spans: list[Array] = []  # of attention to what steps append to
+        self.memory_spans: list[Array] = []  # of other attention
         self._appends: dict[int, dict[str, Any]] = {}  # by the address of the cache's keys
+        self._taken: list[Array] = []
+        self._spare: dict[int, list[Array]] = {}  # by size
+
+    def _empty(self, shape: tuple[int, ...]) -> Array:
+        size = math.prod(shape)
+        spare = self._spare.get(size)
+        self._taken.append(spare.pop() if spare else np.empty(size, np.float32))
+        return self._taken[-1].reshape(shape)
+
+    def reuse_all_but(self, kept: Array) -> None:
+        """Of the results so far only one will be read again: others may take their places."""
+        taken, self._taken = self._taken, []
+        for array in taken:
+            if np.may_share_memory(array, kept):
+                self._taken.append(array)
+            else:
+                self._spare.setdefault(array.size, []).append(array)
 
     def _add(
         self,
@@ -57,7 +78,7 @@ class Tape:
         plus: Array | None,
         times: Array | None,
     ) -> Array:
-        out = np.empty((*x.shape[:-1], weights.outputs), np.float32)
+        out = self._empty((*x.shape[:-1], weights.outputs))
         other = times if plus is None else plus
         assert x.flags.c_contiguous and (other is None or other.flags.c_contiguous)
         self.held.append(weights)
@@ -68,14 +89,14 @@ class Tape:
         return out
 
     def norm(self, x: Array, gamma: Array, beta: Array | None, eps: float) -> Array:
-        out = np.empty(x.shape, np.float32)
+        out = self._empty(x.shape)
         n = len(gamma)
         self._add(native.lib.S2S_OP_NORM, x.size // n, (x, gamma, beta), (out,), n=n, number=eps)
         return out
 
     def recur(self, gates: Array, cell: Array, plus: Array) -> tuple[Array, Array]:
         """The new cell takes the place of the old one."""
-        out = np.empty(cell.shape, np.float32)
+        out = self._empty(cell.shape)
         self._add(
             native.lib.S2S_OP_RECUR, len(cell), (gates, cell, plus), (out, cell), n=cell.shape[1]
         )
@@ -100,6 +121,7 @@ class Tape:
         if appended is None:
             self.memory_spans.append(spans)
         else:
+            self.past_spans.append(spans)
             appended["problem"], appended["out2"] = address, _address(spans)
         self._add(
             native.lib.S2S_OP_ATTEND, plan.lead[0], (query, key, value, spans), (out,),
@@ -111,7 +133,7 @@ class Tape:
     ) -> Array:
         """`step` holds which of the position vectors is meant."""
         weights = embedding.weights
-        out = np.empty((len(tokens), embedding.width), np.float32)
+        out = self._empty((len(tokens), embedding.width))
         self.held += [weights, step]
         self._add(
             native.lib.S2S_OP_EMBED, len(tokens), (tokens, positions), (out,),
@@ -149,14 +171,86 @@ _OP = np.dtype(
 _NOTHING = dict.fromkeys(_OP.names or (), 0)
 
 
+KEYS = 3  # the column of a sequence's keys in its span
+QUERIES = 1
+
+
+class Idle:
+    """Programs that nobody runs at the moment, by what they were recorded for. Each is run by one
+    thread at a time, which takes it and gives it back."""
+
+    MOST = 4  # of a kind: as many threads as are likely to be here at a time
+
+    def __init__(self) -> None:
+        self._programs: dict[Hashable, list[Any]] = {}
+
+    def take(self, kind: Hashable) -> Any:
+        """A program, or None."""
+        try:
+            return self._programs[kind].pop()
+        except (KeyError, IndexError):
+            return None
+
+    def give_back(self, kind: Hashable, program: Any) -> None:
+        some = self._programs.setdefault(kind, [])
+        if len(some) < self.MOST:
+            some.append(program)
+
+
+class EncoderProgram:
+    """The way of one short sequence through an encoder's layers."""
+
+    MOST_TIME = 128
+    """A longer one has arithmetic enough, and its layers keep it in the cache better."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self.x = np.zeros((1, self.MOST_TIME, encoder.embedding.width), np.float32)
+        tape = Tape(1)
+        with runtime.recording(tape):
+            self.out = encoder.through_layers(
+                self.x, np.array([self.MOST_TIME]), after_each=tape.reuse_all_but
+            )
+        self._tape, self._ops = tape, tape.compiled()
+        self._first_op = native.ffi.from_buffer("s2s_op *", self._ops)
+        self._of_tokens = self._ops["kind"] != native.lib.S2S_OP_ATTEND
+
+    @staticmethod
+    def run(encoder: Encoder, x: Array) -> Array:
+        """x (1, time, features) -> the memory (1, time, features)."""
+        program = encoder.idle.take("encoder") or EncoderProgram(encoder)
+        memory: Array = program(x)
+        encoder.idle.give_back("encoder", program)
+        return memory
+
+    def __call__(self, x: Array) -> Array:
+        time = x.shape[1]
+        self.x[:, :time] = x
+        self._ops["rows"][self._of_tokens] = time
+        for spans in self._tape.memory_spans:
+            spans[:, QUERIES] = spans[:, KEYS] = time
+        run(self._first_op, len(self._ops), runtime.current(), 1)
+        return self.out[:, :time].copy()
+
+
+def run(first_op: Any, count: int, active: runtime.Active, sequences: int) -> None:
+    status = native.lib.s2s_run_program(
+        first_op, count, native.ISA_NUMBERS[active.isa], active.threads, sequences
+    )
+    native.check(status, "program")
+
+
 SOME_STEPS = 32  # that there is room for at first
+SOME_MEMORY = 32  # keys that a program's own memory has room for, or twice that and so on
 
 
 class Program:
     """The steps of a search over a state that nobody else has."""
 
-    def __init__(self, model: EncoderDecoder, state: State) -> None:
-        self.model = model
+    MOST_MEMORY = 256
+    """Keys of one sequence that are copied, so that a program that is there can be used again."""
+
+    def __init__(self, model: EncoderDecoder, state: State, kind: Hashable = None) -> None:
+        self.model, self.kind = model, kind
         self.active = runtime.current()
         self.sequences = len(state.lengths)
         self.beams = state.rows // self.sequences
@@ -165,6 +259,46 @@ class Program:
         self.positions: Array | None = None
         self._place(state.position + SOME_STEPS)
         self._record()
+
+    @staticmethod
+    def of(model: EncoderDecoder, state: State, beams: int) -> Program:
+        """For a search from a state with one row to a sequence, which stays as it is."""
+        longest = int(state.lengths.max())
+        if len(state.lengths) > 1 or state.position or longest > Program.MOST_MEMORY:
+            return Program(model, state.select(np.repeat(np.arange(state.rows), beams)))
+        room = SOME_MEMORY
+        while room < longest:
+            room *= 2
+        program: Program | None = model.idle.take((beams, room))
+        if program is None:
+            own = state.select(np.zeros(beams, np.intp))
+            memory = tuple(cache.with_room(room) for cache in state.memory)
+            return Program(model, replace(own, memory=memory), (beams, room))
+        program._begin(state)
+        return program
+
+    def _begin(self, state: State) -> None:
+        """Once more, from another state of one sequence."""
+        self.active = runtime.current()
+        self.sequences = 1
+        self.step_number[0] = 0
+        for layer, start in zip(self.state.past, state.past, strict=True):
+            if isinstance(layer, Cell) and isinstance(start, Cell):
+                layer.values[:] = start.values
+        for spans in self._tape.past_spans:
+            spans[:, KEYS] = 0
+        for own, cache in zip(self.state.memory, state.memory, strict=True):
+            own.assign(cache)
+        for spans in self._tape.memory_spans:
+            spans[:, KEYS] = state.lengths
+        if state.output is not self.state.output:
+            self.state = replace(self.state, output=state.output)
+            self._choose()
+
+    def give_back(self) -> None:
+        """To be used again by another search: this one is over."""
+        if self.kind is not None:
+            self.model.idle.give_back(self.kind, self)
 
     @property
     def rows(self) -> int:
@@ -193,21 +327,18 @@ class Program:
             if isinstance(past, History):
                 self._room = min(self._room, past.cache.capacity)
 
+    def _choose(self) -> None:
+        """The last call is the output layer, which may be another one than was recorded."""
+        weights = self.state.output.weights
+        self.logits = np.empty((self.rows, weights.outputs), np.float32)
+        self._ops[-1]["matrix"] = weights.address
+        self._ops[-1]["out0"] = _address(self.logits)
+
     def step(self, tokens: Array | None) -> Array:
         """One token further: tokens (rows,), None at first -> logits (rows, vocabulary), which the
         next step writes over."""
         self._prepare(tokens)
-        active = self.active
-        native.check(
-            native.lib.s2s_run_program(
-                self._first_op,
-                len(self._ops),
-                native.ISA_NUMBERS[active.isa],
-                active.threads,
-                self.sequences,
-            ),
-            "step",
-        )
+        run(self._first_op, len(self._ops), self.active, self.sequences)
         self.step_number[0] += 1
         return self.logits[: self.rows]
 

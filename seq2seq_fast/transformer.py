@@ -7,7 +7,8 @@ loading.py does so from files.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+import functools
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -30,6 +31,7 @@ from .layers import (
     checked_ids,
     must_equal,
 )
+from .program import EncoderProgram, Idle
 from .reference import under_contract
 from .runtime import current
 
@@ -72,24 +74,35 @@ class EncoderLayer:
             *(place.norm.gamma.size for place in (self.attention_norm, self.feed_forward_norm)),
         )
 
-    def __call__(self, x: Array, lengths: Array | None, room: Room) -> None:
-        """x (batch, time, features), written over. Rows take part in attention together; in what
-        comes before and after they go a few at a time, so that all of it stays in the cache."""
-        attention, projection = self.attention, self.attention.projection
-        every = room("every", (*x.shape[:2], projection.matrix.outputs))
+    def __call__(self, x: Array, lengths: Array | None, room: Room) -> Array:
+        """x (batch, time, features), which may be written over -> the like. Rows take part in
+        attention together; in what comes before and after they go a few at a time, so that all of
+        it stays in the cache."""
+        attention = self.attention
         merged = room("merged", (*x.shape[:2], attention.heads.query_width))
-        x, flat, flat_merged = (a.reshape(-1, a.shape[-1]) for a in (x, every, merged))
         some = SOME_ROWS * current().threads
-        chunks = [slice(start, start + some) for start in range(0, len(x), some)]
-        place = self.attention_norm
+        if x.shape[0] * x.shape[1] <= some:
+            attention.attend(self._before(x), lengths, merged)
+            return self._after(merged, x)
+        every = room("every", (*x.shape[:2], attention.projection.matrix.outputs))
+        flat, flat_every, flat_merged = (a.reshape(-1, a.shape[-1]) for a in (x, every, merged))
+        chunks = [slice(start, start + some) for start in range(0, len(flat), some)]
         for rows in chunks:
-            flat[rows] = projection(place.before(x[rows]))
+            flat_every[rows] = self._before(flat[rows])
         attention.attend(every, lengths, merged)
         for rows in chunks:
-            place = self.attention_norm
-            y = place.after(attention.output(flat_merged[rows], plus=x[rows]))
-            place = self.feed_forward_norm
-            x[rows] = place.after(self.feed_forward(place.before(y), y))
+            flat[rows] = self._after(flat_merged[rows], flat[rows])
+        return x
+
+    def _before(self, x: Array) -> Array:
+        """What attention takes."""
+        return self.attention.projection(self.attention_norm.before(x))
+
+    def _after(self, merged: Array, x: Array) -> Array:
+        """From what attention gave, and the layer's input, to its output."""
+        y = self.attention_norm.after(self.attention.output(merged, plus=x))
+        place = self.feed_forward_norm
+        return place.after(self.feed_forward(place.before(y), y))
 
 
 class Room:
@@ -149,11 +162,28 @@ class Encoder:
     def __call__(self, sources: Sequence[Any]) -> Memory:
         """What the embedding takes a batch of."""
         x, lengths = self.embedding.batch(sources)
+        batch, time, _ = x.shape
+        if current().isa and batch == 1 and time <= EncoderProgram.MOST_TIME:
+            return Memory(EncoderProgram.run(self, x), lengths)
         ragged = lengths if lengths.min() < lengths.max() else None
+        return Memory(self.through_layers(x, ragged), lengths)
+
+    def through_layers(
+        self, x: Array, lengths: Array | None, after_each: Callable[[Array], None] | None = None
+    ) -> Array:
+        """x (batch, time, features), which may be written over, of which `lengths` are there -> the
+        memory. `after_each` is called with each layer's result."""
         room = Room()
         for layer in self.layers:
-            layer(x, ragged, room)
-        return Memory(x if self.norm is None else self.norm(x), lengths)
+            x = layer(x, lengths, room)
+            if after_each is not None:
+                after_each(x)
+        return x if self.norm is None else self.norm(x)
+
+    @functools.cached_property
+    def idle(self) -> Idle:
+        """Programs of this encoder."""
+        return Idle()
 
 
 @dataclass(frozen=True, eq=False)
@@ -241,6 +271,11 @@ class EncoderDecoder:
             token = getattr(self, name)
             if token is not None and not 0 <= token < self.vocabulary_size:
                 raise ValueError(f"{name} is {token}, of {self.vocabulary_size} tokens")
+
+    @functools.cached_property
+    def idle(self) -> Idle:
+        """Programs of this model's decoder."""
+        return Idle()
 
     @property
     def vocabulary_size(self) -> int:

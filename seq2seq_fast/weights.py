@@ -131,6 +131,14 @@ class Matrix:
             return Matrix.pack(_rows_of(self.panels, self.outputs, ids))
         return Matrix.pack_integers(self.integers(ids), self.scales[ids], self.input_scale)
 
+    def selected(self, ids: Array, panels: Array) -> Matrix:
+        """The same, of panels that are there already."""
+        scales = None
+        if self.scales is not None:
+            scales = np.ones(len(panels) * PANEL, np.float32)
+            scales[: len(ids)] = self.scales[ids]
+        return Matrix(panels, self.inputs, len(ids), scales, self.input_scale)
+
     @staticmethod
     def stack(*matrices: Matrix) -> Matrix:
         """One matrix whose outputs are those of `matrices`, in turn.
