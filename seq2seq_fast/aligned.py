@@ -14,5 +14,5 @@ def aligned_zeros(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray[An
     """np.zeros(shape, dtype), aligned."""
     size = math.prod(shape) * dtype.itemsize
     room = np.zeros(size + CACHE_LINE, np.uint8)
-    start = -room.ctypes.data % CACHE_LINE
+    start = -room.__array_interface__["data"][0] % CACHE_LINE
     return room[start : start + size].view(dtype).reshape(shape)

@@ -162,7 +162,7 @@ class KeyValueCache:
         starts = self._lengths
         if sequences and (starts == starts[0]).all():  # one place for all: what lies past a
             longest = int(new.max())  # length is of no account
-            self._store(int(starts[0]), keys[:, :, :longest], values[:, :, :longest])
+            self.store(int(starts[0]), keys[:, :, :longest], values[:, :, :longest])
         else:
             # Where each new key goes: (B, T) or, with lengths, the chosen ones of it.
             row, column = np.nonzero(np.arange(key.shape[2]) < new[:, None])
@@ -171,8 +171,9 @@ class KeyValueCache:
             self._values[row, :, at] = values[row, :, column]
         self._lengths = starts + new
 
-    def _store(self, start: int, keys: Array, values: Array) -> None:
-        """Keys and values of every sequence from `start` on."""
+    def store(self, start: int, keys: Array, values: Array) -> None:
+        """What append() checks and rounds: keys and values of every sequence from `start` on, where
+        there is room. Lengths stay."""
         stop = start + keys.shape[2]
         for panel in range(start // PANEL, -(-stop // PANEL)):
             first = panel * PANEL
@@ -251,6 +252,10 @@ class KeyValueCache:
         other = copy.copy(self)
         other._move(slice(None), capacity)
         return other
+
+    def set_lengths(self, lengths: Array | int) -> None:
+        """Of each sequence, or of all: so much has been stored."""
+        self._lengths[:] = lengths
 
     def assign(self, other: KeyValueCache) -> None:
         """Take over what another of the same shape, but for the capacity, holds."""

@@ -573,7 +573,7 @@ class _Vocabulary:
         for i, ids in enumerate(lists):
             if not len(_places(ids, [model.eos])):
                 raise ValueError(f"vocabulary: the list of source {i} lacks the end, {model.eos}")
-        lists = [np.delete(ids, _places(ids, never)) for ids in lists]
+        lists = [_without(ids, never) for ids in lists]
         if min(map(len, lists)) == 0:
             raise ValueError("vocabulary: a list has no token that is not suppressed")
         self.lists = [ids for ids in lists for _ in range(samples)]
@@ -618,6 +618,13 @@ def _places(rising: Array, ids: Sequence[int] | Array) -> Array:
     wanted = np.asarray(ids, np.int64)
     at = np.minimum(np.searchsorted(rising, wanted), len(rising) - 1)
     return at[rising[at] == wanted]
+
+
+def _without(rising: Array, ids: Array) -> Array:
+    """What is in a rising array and not among the ids."""
+    kept = np.ones(len(rising), bool)
+    kept[_places(rising, ids)] = False
+    return rising[kept]
 
 
 def _repeats(tokens: list[int], n: int) -> list[int]:

@@ -519,8 +519,9 @@ class CrossAttention:
         cache = KeyValueCache(batch, self.heads.keys, self.heads.width, capacity=time)
         some = max(1, SOME_ROWS // batch)
         for start in range(0, time, some):
-            cache.append(*self.heads.keys_values(self.key_value(memory[:, start : start + some])))
-        cache.truncate(lengths)
+            both = self.key_value(memory[:, start : start + some])
+            cache.store(start, *self.heads.keys_values(both))
+        cache.set_lengths(lengths)
         return cache
 
     def step(

@@ -238,7 +238,7 @@ class Weights:
         self.struct = ffi.new("s2s_matrix *")
         self.struct.type = _WEIGHT_TYPES[matrix.type]
         self.struct.inputs, self.struct.outputs = matrix.inputs, matrix.outputs
-        self.struct.panels = ffi.cast("void *", matrix.panels.ctypes.data)
+        self.struct.panels = ffi.from_buffer(matrix.panels)
         self.struct.bias = ffi.NULL if padded is None else floats(padded)
         self.struct.scales = ffi.NULL if matrix.scales is None else floats(matrix.scales)
         self.struct.input_scale = matrix.input_scale

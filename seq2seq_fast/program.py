@@ -409,7 +409,7 @@ class Program:
         for layer in self.state.past:
             if isinstance(layer, History):
                 cache = layer.cache
-                cache._lengths[:] = length
+                cache.set_lengths(length)
                 cache._move(rows, 2 * cache.capacity)
                 past.append(History(cache, length))
             else:

@@ -301,7 +301,7 @@ class Shortlist:
             raise fail("has offsets that do not rise to the number of entries")
         if entries and self._list.max() >= vocabulary_size:
             raise fail(f"holds the token {self._list.max()} of a vocabulary of {vocabulary_size}")
-        self._always = np.arange(first, dtype=np.int64)
+        self._first, self._size = first, vocabulary_size
 
     def __call__(self, ids: Sequence[int]) -> Array:
         """The target tokens that the source tokens `ids` may need, rising."""
@@ -311,4 +311,8 @@ class Shortlist:
             for i in set(ids)
             if i < known
         ]
-        return np.unique(np.concatenate([self._always, *lists])).astype(np.int64)
+        chosen = np.zeros(self._size, bool)
+        chosen[: self._first] = True
+        if lists:
+            chosen[np.concatenate(lists)] = True
+        return np.flatnonzero(chosen)
