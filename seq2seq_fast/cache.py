@@ -265,15 +265,14 @@ class KeyValueCache:
         self._keys[:, :, :panels] = other._keys[:, :, :panels]
         self._values[:, :, :longest] = other._values[:, :, :longest]
 
-    def _rearrange(self, sequences: Array, longest: int) -> None:
-        """The like of reorder() for the owner of a cache, in place: what is where it belongs stays,
-        and so do sequences past the given ones. No sequence is longer than `longest`."""
-        moved = np.flatnonzero(sequences != np.arange(len(sequences)))
-        if len(moved):
-            source, panels = sequences[moved], -(-longest // PANEL)
-            self._keys[moved, :, :panels] = self._keys[source, :, :panels]
-            self._values[moved, :, :longest] = self._values[source, :, :longest]
-            self._lengths[moved] = self._lengths[source]
+    def overwrite(self, targets: Array, sources: Array, longest: int) -> None:
+        """The sequences `targets` become what others, the `sources`, are and stay. None is longer
+        than `longest`."""
+        panels = -(-longest // PANEL)
+        for target, source in zip(targets.tolist(), sources.tolist(), strict=True):
+            self._keys[target, :, :panels] = self._keys[source, :, :panels]
+            self._values[target, :, :longest] = self._values[source, :, :longest]
+        self._lengths[targets] = self._lengths[sources]
 
     def keys(self) -> Array:
         """The keys as rows, (B, Hk, longest, D); past a sequence's length they are undefined."""

@@ -378,7 +378,8 @@ class _Search:
 
     def _beams(self, logits: Array) -> list[tuple[int, Token]]:
         beams, sources = self.beams, len(self.sources)
-        columns, found, _ = best(logits, min(2 * beams, logits.shape[1]))
+        place = self.steps.place
+        columns, found = (a[place] for a in best(logits, min(2 * beams, logits.shape[1]))[:2])
         ids = self.vocabulary.ids(columns, self.sources, beams).reshape(sources, -1)
         token_scores = found.reshape(sources, -1).astype(np.float64)
         # 1. Of each source the best continuations of all beams, twice as many as there are beams,
@@ -489,20 +490,26 @@ class _Search:
             if self.position < len(prefix)
         ]
 
+    def _so_far(self) -> Array:
+        """The tokens of the rows of logits, (rows, position)."""
+        return self.tokens[np.argsort(self.steps.place), : self.position]
+
     def _adjust(self, logits: Array) -> None:
         """What the options forbid becomes -inf."""
         options, vocabulary = self.options, self.vocabulary
         if len(self.never) and vocabulary.union is None:
             logits[:, self.never] = -np.inf
         if options.rules is not None:
-            options.rules(self.tokens[: self.rows, : self.position], logits)
+            options.rules(self._so_far(), logits)
         if self.position + 1 < options.min_length:
             for row, source in enumerate(np.repeat(self.sources, self.beams).tolist()):
                 logits[row, vocabulary.columns([self.model.eos], source)] = -np.inf
         if not self.judges_rows:
             return
-        for row, source in enumerate(np.repeat(self.sources, self.beams).tolist()):
-            tokens = self.tokens[row, : self.position].tolist()
+        every = zip(
+            self._so_far().tolist(), np.repeat(self.sources, self.beams).tolist(), strict=True
+        )
+        for row, (tokens, source) in enumerate(every):
             if options.repetition_penalty != 1:
                 seen = vocabulary.columns(sorted(set(tokens)), source)
                 penalty = np.float32(options.repetition_penalty)
@@ -536,6 +543,7 @@ class _Steps:
     def __init__(self, model: EncoderDecoder, state: State, beams: int, paying: bool) -> None:
         self.model, self.paying = model, paying
         self.state = state.select(np.repeat(np.arange(state.rows), beams))
+        self.place = np.arange(self.state.rows)  # rows stay where they are
         self.paid: Array | None = None  # to each source token in the last step, mean over heads
 
     def step(self, tokens: Array | None) -> Array:
@@ -548,6 +556,7 @@ class _Steps:
     def select(self, rows: Array, sequences: Array | None) -> None:
         """Go on with the given rows; `sequences` says whose they are, if that changes."""
         self.state = self.state.select(rows, sequences)
+        self.place = np.arange(len(rows))
 
     def give_back(self) -> None:
         """There is nothing to be used again."""

@@ -255,6 +255,8 @@ class Program:
         self.sequences = len(state.lengths)
         self.beams = state.rows // self.sequences
         self.state = state
+        self.place = np.arange(state.rows)
+        """Where a search's rows are among the program's: a sequence's own, in any order."""
         self.step_number = np.array([state.position], np.int64)
         self.positions: Array | None = None
         self._place(state.position + SOME_STEPS)
@@ -281,6 +283,7 @@ class Program:
         """Once more, from another state of one sequence."""
         self.active = runtime.current()
         self.sequences = 1
+        self.place = np.arange(self.beams)
         self.step_number[0] = 0
         for layer, start in zip(self.state.past, state.past, strict=True):
             if isinstance(layer, Cell) and isinstance(start, Cell):
@@ -335,8 +338,8 @@ class Program:
         self._ops[-1]["out0"] = _address(self.logits)
 
     def step(self, tokens: Array | None) -> Array:
-        """One token further: tokens (rows,), None at first -> logits (rows, vocabulary), which the
-        next step writes over."""
+        """One token further: tokens (rows,), None at first -> logits (rows, vocabulary), each where
+        `place` says, which the next step writes over."""
         self._prepare(tokens)
         run(self._first_op, len(self._ops), self.active, self.sequences)
         self.step_number[0] += 1
@@ -391,7 +394,7 @@ class Program:
         if tokens is None:
             self.tokens[: self.rows] = -1 if self.model.bos is None else self.model.bos
         else:
-            self.tokens[: self.rows] = tokens
+            self.tokens[self.place] = tokens
         number = int(self.step_number[0])
         if number >= self._room:
             self._grow(number)
@@ -425,16 +428,27 @@ class Program:
     def select(self, rows: Array, sequences: Array | None) -> None:
         """Go on with the given rows; `sequences` says whose they are, if that changes."""
         length = int(self.step_number[0])
+        # The first that follows a row takes its place, so that only others are copied, into the
+        # places of rows that nothing follows.
+        before = self.place[rows]
+        stays = np.zeros(len(rows), bool)
+        stays[np.unique(before, return_index=True)[1]] = True
+        stays &= before // self.beams == np.arange(len(rows)) // self.beams
+        is_free = np.ones(len(rows), bool)
+        is_free[before[stays]] = False
+        targets, sources = np.flatnonzero(is_free), before[~stays]
+        self.place = before
+        self.place[~stays] = targets
         for layer in self.state.past:
             if isinstance(layer, Cell):
-                moved = np.flatnonzero(rows != np.arange(len(rows)))
-                layer.values[moved] = layer.values[rows[moved]]
+                layer.values[targets] = layer.values[sources]
             else:
-                layer.cache._rearrange(rows, length)
+                layer.cache.overwrite(targets, sources, length)
         if sequences is not None:
-            moved = np.flatnonzero(sequences != np.arange(len(sequences)))
+            targets = np.flatnonzero(sequences != np.arange(len(sequences)))
+            sources = sequences[targets]
             for cache in self.state.memory:
-                cache._rearrange(sequences, cache.capacity)
+                cache.overwrite(targets, sources, cache.capacity)
             for spans in self._tape.memory_spans:
-                spans[moved] = spans[sequences[moved]]
+                spans[targets] = spans[sources]
             self.sequences = len(sequences)
