@@ -109,6 +109,18 @@ int s2s_run_program(const s2s_op *ops, int64_t count, int isa, int threads, int6
     return S2S_OK;
 }
 
+/* Of each row the logits of its source's own columns, then -inf. */
+static void gather_own(const s2s_greedy *g, int64_t rows)
+{
+    for (int64_t r = 0; r < rows; r++) {
+        const int64_t *const places = g->places + g->sources[r] * g->longest;
+        const int64_t length = g->lengths[g->sources[r]];
+        float *const own = g->own + r * g->longest;
+        for (int64_t i = 0; i < g->longest; i++)
+            own[i] = i < length ? g->logits[r * g->columns + places[i]] : -INFINITY;
+    }
+}
+
 int s2s_run_greedy(const s2s_op *ops, int64_t count, int isa, int threads, int64_t rows,
                    const s2s_greedy *greedy, int64_t most, int64_t *found, float *scores,
                    float *statistics, int64_t *taken)
@@ -120,13 +132,18 @@ int s2s_run_greedy(const s2s_op *ops, int64_t count, int isa, int threads, int64
         for (int64_t r = 0; r < rows; r++)
             for (int64_t i = 0; i < g->never_count; i++)
                 g->logits[r * g->columns + g->never[i]] = -INFINITY;
+        if (g->places)
+            gather_own(g, rows);
+        const int64_t columns = g->places ? g->longest : g->columns;
         if (status == S2S_OK)
-            status = s2s_best(isa, threads, rows, g->columns, g->logits, g->columns, 1, found,
-                              scores, statistics);
+            status = s2s_best(isa, threads, rows, columns, g->places ? g->own : g->logits, columns,
+                              1, found, scores, statistics);
         if (status != S2S_OK)
             return status;
         for (int64_t r = 0; r < rows; r++) {
-            const int64_t token = g->ids ? g->ids[found[r]] : found[r];
+            const int64_t column =
+                g->places ? g->places[g->sources[r] * g->longest + found[r]] : found[r];
+            const int64_t token = g->ids ? g->ids[column] : column;
             found[r] = g->tokens[r] = scores[r] == -INFINITY ? g->end : token;
             ended |= found[r] == g->end;
         }

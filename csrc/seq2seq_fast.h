@@ -148,6 +148,11 @@ typedef struct {
     float *logits;          /* [rows][columns], of the last call */
     int64_t columns;
     const int64_t *ids;     /* the token of each column; null: the column itself */
+    const int64_t *places;  /* [sources][longest]: the columns that are a source's; null: all are */
+    const int64_t *lengths; /* [sources]: how many there are */
+    const int64_t *sources; /* [rows]: each row's */
+    int64_t longest;
+    float *own;             /* [rows][longest] scratch memory for their logits */
     const int64_t *never;   /* columns that are not to be chosen */
     int64_t never_count;
     int64_t end;            /* a token, after which the caller wants to be asked */

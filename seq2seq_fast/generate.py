@@ -287,7 +287,6 @@ class _Search:
             or options.prefix is not None
             or options.min_length > 1
             or self.judges_rows
-            or self.vocabulary.places is not None
             or isinstance(self.steps, _Steps)
         )
 
@@ -304,6 +303,7 @@ class _Search:
                     1 if self.tells else min(left, MOST_STEPS),
                     self.never if self.vocabulary.union is None else self.never[:0],
                     self.vocabulary.union,
+                    self.vocabulary.own(self.sources),
                     self.model.eos,
                 )
             )
@@ -590,7 +590,7 @@ class _Vocabulary:
         # Where each source's tokens stand in the union; past its list, nowhere.
         self.lengths = np.array([len(ids) for ids in self.lists])
         if len(lists) > 1:
-            self.places = np.zeros((len(self.lists), self.lengths.max()), np.intp)
+            self.places = np.zeros((len(self.lists), self.lengths.max()), np.int64)
             for row, ids in zip(self.places, self.lists, strict=True):
                 row[: len(ids)] = np.searchsorted(self.union, ids)
 
@@ -602,6 +602,10 @@ class _Vocabulary:
         own = np.take_along_axis(logits, self.places[every], axis=1)
         own[np.arange(own.shape[1]) >= self.lengths[every][:, None]] = -np.inf
         return own
+
+    def own(self, sources: Array) -> tuple[Array, Array, Array] | None:
+        """What arrange() goes by: each source's places, how many it has, and the rows' sources."""
+        return None if self.places is None else (self.places, self.lengths, sources)
 
     def ids(self, columns: Array, sources: Array, beams: int) -> Array:
         """The tokens of columns (rows, any)."""

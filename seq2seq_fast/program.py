@@ -346,23 +346,40 @@ class Program:
         return self.logits[: self.rows]
 
     def greedy(
-        self, tokens: Array | None, most: int, never: Array, ids: Array | None, end: int
+        self,
+        tokens: Array | None,
+        most: int,
+        never: Array,
+        ids: Array | None,
+        own: tuple[Array, Array, Array] | None,
+        end: int,
     ) -> tuple[Array, Array]:
         """Some tokens further in greedy search, with one row to a sequence: as many as there are
         before a row comes to its end, at most `most` -> the tokens and their log-probabilities,
-        (steps, rows) each. `ids` are the tokens of the columns of logits, themselves if None;
-        columns in `never` are not chosen; where no other is, it is the end."""
+        (steps, rows) each. `ids` are the tokens of the columns of logits, themselves if None.
+        `own` are, where sources choose among columns of their own, these, (sources, longest), how
+        many each has, and the rows' sources. Columns in `never` are not chosen; where no other is,
+        it is the end."""
         most = min(most, self._prepare(tokens))
         found = np.empty((most, self.rows), np.int64)
         scores = np.empty((most, self.rows), np.float32)
         statistics = np.empty((self.rows, 2), np.float32)
         taken = native.ffi.new("int64_t *")
+        nothing = native.ffi.NULL
+        places, lengths, sources = map(native.integers, own) if own else (nothing,) * 3
+        longest = own[0].shape[1] if own else 0
+        gathered = np.empty((self.rows, longest), np.float32)
         choice = native.ffi.new(
             "s2s_greedy *",
             {
                 "logits": native.floats(self.logits),
                 "columns": self.logits.shape[1],
-                "ids": native.ffi.NULL if ids is None else native.integers(ids),
+                "ids": nothing if ids is None else native.integers(ids),
+                "places": places,
+                "lengths": lengths,
+                "sources": sources,
+                "longest": longest,
+                "own": native.floats(gathered),
                 "never": native.integers(never),
                 "never_count": len(never),
                 "end": end,
