@@ -30,11 +30,12 @@ from seq2seq_fast.translate import find_model
 ROUNDS = 5
 TIME_PYTHON = "import time; t = time.perf_counter(); {}; print(time.perf_counter() - t)"
 PEAK = """
-import re, seq2seq_fast
+import re
+from seq2seq_fast import load
 def peak():
     with open("/proc/self/status") as file:
         return 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", file.read())[1])
-before = peak(); model = seq2seq_fast.load({!r}); print((peak() - before) / model.nbytes)
+before = peak(); model = load({!r}); print((peak() - before) / model.nbytes)
 """
 
 

@@ -169,10 +169,12 @@ class Options:
             *(("prefix", ids) for ids in self.prefix or ()),
             *(("vocabulary", ids) for ids in self.vocabulary or ()),
         ):
+            if not len(ids):
+                continue
             array = np.asarray(ids)
-            if array.size and not np.issubdtype(array.dtype, np.integer):
+            if array.dtype.kind not in "iu":
                 raise TypeError(f"{name} must be integers; got {array.dtype}")
-            if array.size and not 0 <= array.min() <= array.max() < vocabulary_size:
+            if not 0 <= array.min() <= array.max() < vocabulary_size:
                 raise ValueError(
                     f"{name} must be from 0 to {vocabulary_size - 1};"
                     f" got {array.min()} to {array.max()}"

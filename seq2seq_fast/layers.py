@@ -265,13 +265,13 @@ class Embedding:
         """
         if len(sources) == 0:
             raise ValueError("ids must hold at least one sequence")
-        lengths = np.array([len(ids) for ids in sources], np.int64)
-        if lengths.min() == 0:
-            raise ValueError(f"ids: sequence {lengths.argmin()} is empty")
-        padded = np.zeros((len(sources), lengths.max()), np.int64)
+        lengths = [len(ids) for ids in sources]
+        if 0 in lengths:
+            raise ValueError(f"ids: sequence {lengths.index(0)} is empty")
+        padded = np.zeros((len(sources), max(lengths)), np.int64)
         for row, ids in zip(padded, sources, strict=True):
             row[: len(ids)] = checked_ids(np.asarray(ids), self.size, "ids")
-        return self(padded), lengths
+        return self(padded), np.array(lengths, np.int64)
 
     def __call__(self, ids: Array, start: int = 0) -> Array:
         """ids (batch, time) -> (batch, time, features); the first is the token `start`."""
@@ -289,7 +289,7 @@ class Embedding:
 
 def checked_ids(ids: Array, size: int, name: str) -> Array:
     """Themselves, if they are integers from 0 to size - 1."""
-    if not np.issubdtype(ids.dtype, np.integer):
+    if ids.dtype.kind not in "iu":
         raise TypeError(f"{name} must be integers; got {ids.dtype}")
     if ids.size and (ids.min() < 0 or ids.max() >= size):
         raise ValueError(f"{name} must be from 0 to {size - 1}; got {ids.min()} to {ids.max()}")

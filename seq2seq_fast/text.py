@@ -54,7 +54,7 @@ class Vocabulary:
 
     def tokens(self, ids: Sequence[int]) -> list[str]:
         """Each id's piece of text; "\u2581" stands for a space."""
-        return [self._processor.id_to_piece(i) for i in ids]
+        return cast("list[str]", self._processor.id_to_piece(list(ids)))
 
 
 SPACELESS = ("zh", "ja", "th", "lo", "my", "yue")

@@ -25,6 +25,7 @@ Array = np.ndarray[Any, Any]
 
 MOST_SOURCE_TOKENS = 256  # a longer "sentence" is cut: the models have seen none of that length
 BATCH_SENTENCES = 32
+SHORTLIST_SENTENCES = 16  # logits are computed of all tokens that any of them may need
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,8 +147,11 @@ class Translator:
         # Neighbours of like length waste little on padding; no result depends on the order.
         order = sorted(range(len(flat)), key=lambda i: len(flat[i]))
         found: dict[int, Hypothesis] = {}
-        for start in range(0, len(order), BATCH_SENTENCES):
-            batch = order[start : start + BATCH_SENTENCES]
+        size = BATCH_SENTENCES
+        if self.shortlist:
+            size = min(size, SHORTLIST_SENTENCES)
+        for start in range(0, len(order), size):
+            batch = order[start : start + size]
             ids = [flat[i] for i in batch]
             lists = [self.shortlist(source) for source in ids] if self.shortlist else None
             hypotheses = self.model.generate(ids, vocabulary=lists, **self.options)
