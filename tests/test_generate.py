@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -116,6 +117,7 @@ OPTIONS = [
     {"sample": True, "seed": 5},
     {"sample": True, "n_best": 3, "temperature": 1.7, "top_k": 6, "top_p": 0.9},
     {"repetition_penalty": 1.4, "no_repeat_ngram": 2, "require": [17], "suppress": [4]},
+    {"repetition_penalty": 1.4, "no_repeat_ngram": 2, "require": [17], "beam_size": 3},
     {"beam_size": 3, "vocabulary": LISTS},
     {"vocabulary": LISTS},
     {"prefix": [[3, 4], [], [5], [6, 6, 6], [2]], "beam_size": 2},
@@ -147,6 +149,26 @@ def test_long_results_outgrow_a_cache(backend, model):
     assert all(len(one.tokens) == 100 for one in want)
     natural = [model.generate([ids], max_length=90)[0] for ids in SOURCES]
     assert model.generate(SOURCES, max_length=90) == natural
+
+
+def test_searches_at_the_same_time(backend, model):
+    """One left in the middle, one inside another, some in threads: what a model keeps
+    from one search for the next is never two's."""
+    with use(backend="numpy"):
+        want = [model.generate([ids])[0] for ids in SOURCES]
+    longest = max(range(len(want)), key=lambda i: len(want[i].tokens))
+    assert len(want[longest].tokens) > 3
+    left = model.stream(SOURCES[longest])
+    begun = [next(left).id, next(left).id]
+    inside = []
+    outside = model.generate(
+        [SOURCES[longest]], callback=lambda *_: inside.append(model.generate([SOURCES[1]])[0])
+    )
+    assert outside == [want[longest]]
+    assert inside == [want[1]] * len(want[longest].tokens)
+    assert [*begun, *(token.id for token in left)] == want[longest].tokens
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda ids: model.generate([ids])[0], SOURCES * 20)) == want * 20
 
 
 def test_a_far_limit_costs_nothing(model):
