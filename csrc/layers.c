@@ -185,8 +185,8 @@ void s2s_select(const s2s_matrix *matrix, int64_t count, const int64_t *ids, voi
     const int is_integer = m->type == S2S_INT8;
     /* What lies together of one output: a quad of integers, or a float. */
     const int64_t depth = is_integer ? parts(m->inputs, 4) : m->inputs;
-    const size_t size = is_integer || m->type == S2S_FLOAT32 ? 4 : 2;
-    const size_t line = S2S_LANES * size;
+    const ptrdiff_t size = is_integer || m->type == S2S_FLOAT32 ? 4 : 2;
+    const ptrdiff_t line = S2S_LANES * size;
     const uint32_t zeros = is_integer ? 0x80808080 : 0;
     for (int64_t i = 0; i < parts(count, S2S_LANES) * S2S_LANES; i++) {
         char *const to = (char *)panels + i / S2S_LANES * depth * line + i % S2S_LANES * size;
@@ -196,9 +196,9 @@ void s2s_select(const s2s_matrix *matrix, int64_t count, const int64_t *ids, voi
                                            : NULL;
         for (int64_t k = 0; k < depth; k++)
             if (size == 4) /* a copy of known size is one instruction */
-                __builtin_memcpy(to + k * line, from ? from + k * line : (char *)&zeros, 4);
+                __builtin_memcpy(to + k * line, from ? from + k * line : (const char *)&zeros, 4);
             else
-                __builtin_memcpy(to + k * line, from ? from + k * line : (char *)&zeros, 2);
+                __builtin_memcpy(to + k * line, from ? from + k * line : (const char *)&zeros, 2);
     }
 }
 
