@@ -75,10 +75,12 @@ class Matrix:
         quads = padded.view(np.uint32).reshape(-1, PANEL, padded.shape[1] // QUAD)
         panels = aligned_zeros((len(quads), quads.shape[2], PANEL), quads.dtype)
         np.bitwise_xor(quads.swapaxes(1, 2), OFFSETS, out=panels)
-        every = np.ones(len(padded), np.float32)
-        every[:outputs] = scales
         return Matrix(
-            panels.view(np.uint8).reshape(*panels.shape, QUAD), inputs, outputs, every, input_scale
+            panels.view(np.uint8).reshape(*panels.shape, QUAD),
+            inputs,
+            outputs,
+            _padded(scales, outputs),
+            input_scale,
         )
 
     @staticmethod
@@ -133,10 +135,7 @@ class Matrix:
 
     def selected(self, ids: Array, panels: Array) -> Matrix:
         """The same, of panels that are there already."""
-        scales = None
-        if self.scales is not None:
-            scales = np.ones(len(panels) * PANEL, np.float32)
-            scales[: len(ids)] = self.scales[ids]
+        scales = None if self.scales is None else _padded(self.scales[ids], len(ids))
         return Matrix(panels, self.inputs, len(ids), scales, self.input_scale)
 
     @staticmethod
@@ -176,6 +175,13 @@ def check_floats(name: str, array: Array, length: int) -> None:
     """Raises ValueError unless the array is (length,) float32."""
     if array.shape != (length,) or array.dtype != np.float32 or not array.flags.c_contiguous:
         raise ValueError(f"{name} must be ({length},) float32; got {array.shape} {array.dtype}")
+
+
+def _padded(scales: Array | float, outputs: int) -> Array:
+    """Scales of so many outputs, and of those that fill the last panel: 1."""
+    every = np.ones(-(-outputs // PANEL) * PANEL, np.float32)
+    every[:outputs] = scales
+    return every
 
 
 def _joined(panels: list[Array]) -> Array:
