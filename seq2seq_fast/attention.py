@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike
 from . import native, reference, runtime
 from .cache import KeyValueCache, unpacked
 from .dtypes import SUPPORTED, compute_dtype, is_supported
+from .reference import FIRST_KEY, FIRST_QUERY, KEYS, OFFSET, QUERIES
 
 __all__ = ["attention", "ragged_attention"]
 
@@ -60,7 +61,7 @@ class Plan:
 
     @functools.cached_property
     def span(self) -> Array:
-        """A sequence's s2s_span, where nothing else is said."""
+        """A sequence's, where nothing else is said."""
         return np.array([0, self.queries, 0, self.keys, self.offset])
 
 
@@ -277,9 +278,9 @@ def ragged_attention(
             f"value must have as many rows as key; got shapes {value.shape} and {key.shape}"
         )
     spans = np.zeros((max(0, np.size(query_starts) - 1), 5), np.int64)
-    for column, name, starts, rows in (
-        (0, "query_starts", query_starts, query.shape[1]),
-        (2, "key_starts", key_starts, key.shape[1]),
+    for first, count, name, starts, rows in (
+        (FIRST_QUERY, QUERIES, "query_starts", query_starts, query.shape[1]),
+        (FIRST_KEY, KEYS, "key_starts", key_starts, key.shape[1]),
     ):
         at = _integers(name, starts)
         if at.ndim != 1 or len(at) != len(spans) + 1 or len(at) < 1:
@@ -289,13 +290,13 @@ def ragged_attention(
             )
         if at[0] != 0 or at[-1] != rows or (np.diff(at) < 0).any():
             raise ValueError(f"{name} must rise from 0 to the number of rows, {rows}; got {at}")
-        spans[:, column], spans[:, column + 1] = at[:-1], np.diff(at)
+        spans[:, first], spans[:, count] = at[:-1], np.diff(at)
     if not isinstance(causal, (bool, str)):
         raise TypeError(f"causal must be a bool or a name; got {causal!r}")
     if causal == "bottom_right":
-        spans[:, 4] = spans[:, 3] - spans[:, 1]
+        spans[:, OFFSET] = spans[:, KEYS] - spans[:, QUERIES]
     elif (causal is True or (window is not None and causal is False)) and (
-        spans[:, 1] != spans[:, 3]
+        spans[:, QUERIES] != spans[:, KEYS]
     ).any():
         raise ValueError(
             f"{'causal=True' if causal else 'window'} needs as many queries as keys in each"
@@ -305,9 +306,9 @@ def ragged_attention(
         sinks = _array("sinks", sinks)
     longest = spans.max(axis=0, initial=0)
     plan = _plan(
-        (len(query), int(longest[1]), query.shape[2]),
-        (len(key), int(longest[3]), key.shape[2]),
-        (len(value), int(longest[3]), value.shape[2]),
+        (len(query), int(longest[QUERIES]), query.shape[2]),
+        (len(key), int(longest[KEYS]), key.shape[2]),
+        (len(value), int(longest[KEYS]), value.shape[2]),
         query.dtype,
         key.dtype,
         value.dtype,
@@ -578,7 +579,7 @@ def _spans(
     key_lengths: ArrayLike | None,
     query_lengths: ArrayLike | None,
 ) -> Array:
-    """For each index of the leading axes, as the kernel's s2s_span: (*lead, 5) int64."""
+    """For each index of the leading axes, (*lead, 5) int64: see reference.FIRST_QUERY."""
 
     def checked(name: str, given: ArrayLike, least: int, most: int, most_is: str) -> Array:
         array = _integers(name, given)
@@ -600,17 +601,17 @@ def _spans(
     spans[...] = plan.span
     if query_lengths is not None:
         most = f"the number of queries, {plan.queries}"
-        spans[..., 1] = checked("query_lengths", query_lengths, 0, plan.queries, most)
+        spans[..., QUERIES] = checked("query_lengths", query_lengths, 0, plan.queries, most)
     if key_lengths is not None:
         most = f"the number of keys, {plan.keys}"
-        spans[..., 3] = checked("key_lengths", key_lengths, 0, plan.keys, most)
+        spans[..., KEYS] = checked("key_lengths", key_lengths, 0, plan.keys, most)
     if causal == "bottom_right":
-        spans[..., 4] = spans[..., 3] - spans[..., 1]
+        spans[..., OFFSET] = spans[..., KEYS] - spans[..., QUERIES]
     if query_offset is not None:
         if isinstance(causal, str):
             raise ValueError(f"query_offset goes with causal=True; got causal={causal!r}")
         far = 1 << 48
-        spans[..., 4] = checked("query_offset", query_offset, -far, far, "2**48")
+        spans[..., OFFSET] = checked("query_offset", query_offset, -far, far, "2**48")
     return spans
 
 

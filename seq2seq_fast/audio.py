@@ -96,6 +96,11 @@ def log_mel(samples: Array, bands: int = 80) -> Array:
     References
     ----------
     Radford et al., "Robust Speech Recognition via Large-Scale Weak Supervision", 2022, section 2.2.
+
+    Examples
+    --------
+    >>> log_mel(np.zeros(16000, np.float32)).shape  # a second
+    (98, 80)
     """
     count = max(0, (len(samples) - WINDOW) // HOP + 1)
     x = np.ascontiguousarray(samples, np.float32)
@@ -131,6 +136,11 @@ class Recording:
         comes before was read: the file is damaged, or a sample is not finite.
     ImportError
         The extra "speech" is not installed and is needed.
+
+    Examples
+    --------
+    >>> Recording(np.zeros((22050, 2), np.float32), rate=44100).duration
+    0.5
     """
 
     def __init__(self, audio: str | os.PathLike[str] | Array, rate: int = RATE) -> None:

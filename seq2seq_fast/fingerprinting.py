@@ -28,6 +28,14 @@ def fingerprint() -> str:
     -------
     str
         64 hexadecimal digits.
+
+    Examples
+    --------
+    >>> from seq2seq_fast import use
+    >>> with use(backend="numpy"):
+    ...     digits = fingerprint()
+    >>> digits == fingerprint()
+    True
     """
     import hashlib  # slow to import, and of no use to anything else
 

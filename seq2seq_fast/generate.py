@@ -94,6 +94,18 @@ class Options:
     vocabulary : sequence of sequences of int, optional
         For each source the only tokens that may occur (a shortlist), the end among them. Others are
         not computed, and take no part in probabilities.
+    rules : callable, optional
+        Called before each choice with the tokens so far, (rows, position), and the logits, (rows,
+        vocabulary), which it may change: rules of a model's own. Not with a shortlist.
+    callback : callable, optional
+        Called with a source's number and each of its tokens as soon as that is found; not with
+        beams.
+
+    Examples
+    --------
+    >>> Options(beam_size=4, n_best=5).checked(vocabulary_size=32000, sources=1)
+    Traceback (most recent call last):
+    ValueError: n_best must be at most beam_size, 4; got 5
     """
 
     beam_size: int = 1
@@ -117,11 +129,7 @@ class Options:
     require: Sequence[int] = ()
     vocabulary: Sequence[Sequence[int]] | None = None
     rules: Callable[[Array, Array], None] | None = None
-    """Called before each choice with the tokens so far, (rows, position), and the logits, (rows,
-    vocabulary), which it may change: rules of a model's own. Not with a shortlist."""
     callback: Callable[[int, Token], Any] | None = None
-    """Called with a source's number and each of its tokens as soon as that is found; not with
-    beams."""
 
     def checked(self, vocabulary_size: int, sources: int) -> Options:
         """Itself.

@@ -63,6 +63,18 @@ def load(path: str | os.PathLike[str], *, weights: str | None = None) -> Encoder
         Nothing is there.
     ValueError
         The file is not such a model, is damaged, or misses a tensor; the message names it.
+
+    References
+    ----------
+    Junczys-Dowmunt et al., "Marian: Fast Neural Machine Translation in C++", 2018. The formats are
+    those of the projects' own readers and writers: marian-nmt/marian-dev, OpenNMT/CTranslate2,
+    huggingface/transformers.
+
+    Examples
+    --------
+    >>> from seq2seq_fast.translate import find_model
+    >>> load(find_model("pt"), weights="float32").vocabulary_size
+    32000
     """
     if weights is not None and weights not in WEIGHTS:
         raise ValueError(f"weights must be one of {', '.join(WEIGHTS)}; got {weights!r}")

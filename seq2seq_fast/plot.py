@@ -25,8 +25,25 @@ def _new_figure(width: float, height: float) -> tuple[Any, Any]:
 def heat_map(translation: Translation, path: str | os.PathLike[str]) -> None:
     """Save the classic picture of attention: source tokens across, target tokens down.
 
+    Parameters
+    ----------
+    translation : Translation
+    path : path
+        The format follows its ending: .png, .svg, .pdf.
+
+    Raises
+    ------
+    ValueError
+        The ending is of no format.
+    OSError
+        The file cannot be written.
+    ImportError
+        The extra "plot" is not installed.
+
+    References
+    ----------
     Bahdanau et al., "Neural Machine Translation by Jointly Learning to Align and Translate", 2015,
-    figure 3. The format follows the file's ending (.png, .svg, .pdf).
+    figure 3.
     """
     source, target = _labels(translation.source_tokens), _labels(translation.tokens)
     figure, axes = _new_figure(
@@ -52,7 +69,16 @@ def _labels(tokens: Sequence[str]) -> list[str]:
 def benchmark(
     shapes: Sequence[str], times: Mapping[str, Sequence[float | None]], path: str | os.PathLike[str]
 ) -> None:
-    """Save bars of times in seconds: for each shape one bar per contestant, logarithmic."""
+    """Save bars of times: for each shape one bar per contestant, logarithmic.
+
+    Parameters
+    ----------
+    shapes : sequence of str
+    times : mapping of str to sequences of float
+        Seconds of each contestant at each shape; None where it has none.
+    path : path
+        As for heat_map(), whose errors it raises, too.
+    """
     figure, axes = _new_figure(11, 1.5 + 0.22 * len(shapes) * len(times))
     height = 0.8 / len(times)
     for i, (name, seconds) in enumerate(times.items()):

@@ -18,6 +18,7 @@ import numpy as np
 from . import native, runtime
 from .cache import KeyValueCache
 from .layers import Cell, History
+from .reference import KEYS, QUERIES
 
 if TYPE_CHECKING:
     from .attention import Plan
@@ -151,9 +152,22 @@ class Tape:
         )  # fmt: skip
         self._appends[_address(panels)] = self.ops[-1]
 
-    def compiled(self) -> Array:
-        """The ops as the kernel takes them."""
-        return np.array([tuple(op.values()) for op in self.ops], _OP)
+
+class Recording:
+    """What is on a tape, as the kernel takes it."""
+
+    def __init__(self, tape: Tape) -> None:
+        self.ops: Array = np.array([tuple(op.values()) for op in tape.ops], _OP)
+        self.first_op = native.ffi.from_buffer("s2s_op *", self.ops)
+        self.past_spans, self.memory_spans = tape.past_spans, tape.memory_spans
+        self._held = tape.held
+
+    def run(self, active: runtime.Active, sequences: int) -> None:
+        """All calls, for the first of the sequences that they were recorded for."""
+        status = native.lib.s2s_run_program(
+            self.first_op, len(self.ops), native.ISA_NUMBERS[active.isa], active.threads, sequences
+        )
+        native.check(status, "program")
 
 
 def _address(array: Array) -> int:
@@ -169,10 +183,6 @@ _OP = np.dtype(
     align=True,
 )  # fmt: skip
 _NOTHING = dict.fromkeys(_OP.names or (), 0)
-
-
-KEYS = 3  # the column of a sequence's keys in its span
-QUERIES = 1
 
 
 class Idle:
@@ -210,9 +220,8 @@ class EncoderProgram:
             self.out = encoder.through_layers(
                 self.x, np.array([self.MOST_TIME]), after_each=tape.reuse_all_but
             )
-        self._tape, self._ops = tape, tape.compiled()
-        self._first_op = native.ffi.from_buffer("s2s_op *", self._ops)
-        self._of_tokens = self._ops["kind"] != native.lib.S2S_OP_ATTEND
+        self._layers = Recording(tape)
+        self._of_tokens = self._layers.ops["kind"] != native.lib.S2S_OP_ATTEND
 
     @staticmethod
     def run(encoder: Encoder, x: Array) -> Array:
@@ -225,18 +234,11 @@ class EncoderProgram:
     def __call__(self, x: Array) -> Array:
         time = x.shape[1]
         self.x[:, :time] = x
-        self._ops["rows"][self._of_tokens] = time
-        for spans in self._tape.memory_spans:
+        self._layers.ops["rows"][self._of_tokens] = time
+        for spans in self._layers.memory_spans:
             spans[:, QUERIES] = spans[:, KEYS] = time
-        run(self._first_op, len(self._ops), runtime.current(), 1)
+        self._layers.run(runtime.current(), 1)
         return self.out[:, :time].copy()
-
-
-def run(first_op: Any, count: int, active: runtime.Active, sequences: int) -> None:
-    status = native.lib.s2s_run_program(
-        first_op, count, native.ISA_NUMBERS[active.isa], active.threads, sequences
-    )
-    native.check(status, "program")
 
 
 SOME_STEPS = 32  # that there is room for at first
@@ -288,11 +290,11 @@ class Program:
         for layer, start in zip(self.state.past, state.past, strict=True):
             if isinstance(layer, Cell) and isinstance(start, Cell):
                 layer.values[:] = start.values
-        for spans in self._tape.past_spans:
+        for spans in self._step.past_spans:
             spans[:, KEYS] = 0
         for own, cache in zip(self.state.memory, state.memory, strict=True):
             own.assign(cache)
-        for spans in self._tape.memory_spans:
+        for spans in self._step.memory_spans:
             spans[:, KEYS] = state.lengths
         if state.output is not self.state.output:
             self.state = replace(self.state, output=state.output)
@@ -322,8 +324,7 @@ class Program:
             x = x if embedding.norm is None else embedding.norm(x)
             x, self.state, _ = self.model.decode(x[:, None], self.state)
             self.logits = self.state.output(x)[:, 0]
-        self._tape, self._ops = tape, tape.compiled()
-        self._first_op = native.ffi.from_buffer("s2s_op *", self._ops)
+        self._step = Recording(tape)
         # Steps that there is room for.
         self._room = 1 << 62 if self.positions is None else len(self.positions)
         for past in self.state.past:
@@ -334,14 +335,14 @@ class Program:
         """The last call is the output layer, which may be another one than was recorded."""
         weights = self.state.output.weights
         self.logits = np.empty((self.rows, weights.outputs), np.float32)
-        self._ops[-1]["matrix"] = weights.address
-        self._ops[-1]["out0"] = _address(self.logits)
+        self._step.ops[-1]["matrix"] = weights.address
+        self._step.ops[-1]["out0"] = _address(self.logits)
 
     def step(self, tokens: Array | None) -> Array:
         """One token further: tokens (rows,), None at first -> logits (rows, vocabulary), each where
         `place` says, which the next step writes over."""
         self._prepare(tokens)
-        run(self._first_op, len(self._ops), self.active, self.sequences)
+        self._step.run(self.active, self.sequences)
         self.step_number[0] += 1
         return self.logits[: self.rows]
 
@@ -390,8 +391,8 @@ class Program:
         active = self.active
         native.check(
             native.lib.s2s_run_greedy(
-                self._first_op,
-                len(self._ops),
+                self._step.first_op,
+                len(self._step.ops),
                 native.ISA_NUMBERS[active.isa],
                 active.threads,
                 self.rows,
@@ -466,6 +467,6 @@ class Program:
             sources = sequences[targets]
             for cache in self.state.memory:
                 cache.overwrite(targets, sources, cache.capacity)
-            for spans in self._tape.memory_spans:
+            for spans in self._step.memory_spans:
                 spans[targets] = spans[sources]
             self.sequences = len(sequences)

@@ -38,6 +38,10 @@ LANES = 16  # the lanes of a row sum
 CACHED = 1 << 16  # elements of an array that is to stay in the cache
 MOST_SCORES = 1 << 19  # scores that are held at a time, about
 
+# The columns of a sequence's span, which the kernel calls s2s_span: its rows of the operands, and
+# the position of its query 0 among the keys.
+FIRST_QUERY, QUERIES, FIRST_KEY, KEYS, OFFSET = range(5)
+
 
 def under_contract(function: Callable[P, R]) -> Callable[P, R]:
     """Decorator: subnormals kept; no warnings for NaN, infinity and overflow, results like any."""
@@ -320,8 +324,7 @@ def attention(
 ) -> None:
     """Fills `out` (and `weights`, `statistics`): see seq2seq_fast.attention for the shapes.
 
-    `softcap` 0 is none. `spans` (*lead, 5): for each index of the leading axes its first query, its
-    queries, first key, keys, and the position of query 0. `statistics` (..., 2): of each row the
+    `softcap` 0 is none. `spans` (*lead, 5): see FIRST_QUERY. `statistics` (..., 2): of each row the
     greatest score and the sum of the weights.
     """
     group = plan.heads // plan.key_heads if plan.key_heads else 1
@@ -331,7 +334,7 @@ def attention(
     if sinks is not None:
         sinks = np.broadcast_to(sinks, (*plan.lead, plan.heads))
     if spans is None:
-        spans = np.array([0, plan.queries, 0, plan.keys, plan.offset])
+        spans = plan.span
     spans = np.broadcast_to(spans, (*plan.lead, 5))
 
     def every_index(array: Array) -> Array:

@@ -61,7 +61,11 @@ def save(model: transformer.EncoderDecoder, path: str | os.PathLike[str]) -> Non
 
     Examples
     --------
-    >>> save(load("model.npz", weights="int8"), "model.safetensors")  # doctest: +SKIP
+    >>> from seq2seq_fast import load
+    >>> from seq2seq_fast.translate import find_model
+    >>> save(load(find_model("pt"), weights="int8"), "model.safetensors")
+    >>> load("model.safetensors").vocabulary_size
+    32000
     """
     if Path(path).suffix != ".safetensors":
         raise ValueError(f"path must end in .safetensors; got {os.fspath(path)!r}")

@@ -121,9 +121,9 @@ class Transcriber:
 
     Examples
     --------
-    >>> transcriber = Transcriber(find_model())                       # doctest: +SKIP
-    >>> transcriber.transcribe("talk.wav").text                       # doctest: +SKIP
-    'He was not an ill-disposed young man.'
+    >>> transcriber = Transcriber(find_model(), beam_size=1)
+    >>> transcriber.transcribe("talk.wav").text[:35]
+    'Had he married a more amiable woman'
     """
 
     def __init__(
@@ -274,11 +274,37 @@ class Transcriber:
         language : str, optional
         **options
             As for transcribe().
+
+        Yields
+        ------
+        Segment
+
+        Raises
+        ------
+        FileNotFoundError, ValueError
+            As transcribe() does, before the first segment.
         """
         return _Running(self, audio, language, **options).segments()
 
     def detect_language(self, audio: Sound, *, rate: int = RATE) -> dict[str, float]:
-        """The probability of each language, the likeliest first, by the first half minute."""
+        """Which language is spoken, by the first half minute.
+
+        Parameters
+        ----------
+        audio : path, ndarray or Recording
+        rate : int
+            Samples a second of an array.
+
+        Returns
+        -------
+        dict
+            The probability of each language by its code, the likeliest first.
+
+        Raises
+        ------
+        FileNotFoundError, ValueError
+            As transcribe() does.
+        """
         if not self.vocabulary.languages:
             return {"en": 1.0}
         spectrum = _recording(audio, rate).window(0, self.bands)

@@ -247,19 +247,46 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class EncoderDecoder:
-    """A model. Its weights are read-only; any number of threads may use it.
+    """A model, as load() makes it. Its weights are read-only; any number of threads may use it.
+
+    Parameters
+    ----------
+    encoder : Encoder
+    decoder : Decoder
+    bos : int or None
+        The first token that the decoder reads; None for the zero vector.
+    eos : int
+        The token that ends a sequence, of the source and of the result.
+    unk : int or None
+        A token that is never generated.
+
+    Raises
+    ------
+    ValueError
+        Parts whose widths do not fit each other.
+
+    References
+    ----------
+    Sutskever et al., "Sequence to Sequence Learning with Neural Networks", 2014. Bahdanau et al.,
+    "Neural Machine Translation by Jointly Learning to Align and Translate", 2015. Vaswani et al.,
+    "Attention Is All You Need", 2017.
 
     Examples
     --------
-    >>> model = load("path/to/model")                          # doctest: +SKIP
-    >>> model.generate([[12, 847, 0]])[0].tokens               # doctest: +SKIP
-    >>> state = model.start(model.encode([[12, 847, 0]]))      # or by hand   # doctest: +SKIP
-    >>> logits, state, attention = model.step(None, state)     # doctest: +SKIP
+    >>> from seq2seq_fast import load
+    >>> from seq2seq_fast.translate import find_model
+    >>> model = load(find_model("pt"))
+    >>> source = [[12, 847, model.eos]]
+    >>> tokens = model.generate(source)[0].tokens
+    >>> state = model.start(model.encode(source))  # the same by hand
+    >>> logits, state, attention = model.step(None, state)
+    >>> logits.shape == (1, model.vocabulary_size), int(logits[0].argmax()) == tokens[0]
+    (True, True)
     """
 
     encoder: Encoder
     decoder: Decoder
-    bos: int | None  # the first input of the decoder; None: the zero vector
+    bos: int | None
     eos: int
     unk: int | None
 
@@ -297,6 +324,11 @@ class EncoderDecoder:
             Token ids, each sequence ending with `eos`; or, for a model of speech, log-mel spectra
             of shape (frames, bands).
 
+        Returns
+        -------
+        Memory
+            .values, of shape (batch, time, features) float32, and .lengths.
+
         Raises
         ------
         TypeError, ValueError
@@ -317,6 +349,11 @@ class EncoderDecoder:
         vocabulary : ndarray of int, optional
             The tokens that logits are wanted of, all if None. The decoder's input tokens are those
             of the whole vocabulary still.
+
+        Returns
+        -------
+        State
+            With `beams` rows for each sequence, one after the other.
         """
         rows = len(memory.lengths) * beams
         state = State(
@@ -350,8 +387,9 @@ class EncoderDecoder:
         Returns
         -------
         Step
-            Its logits are those of the token after the last one. Its attention has an axis of time,
-            the last but one, if `ids` has.
+            .logits, (rows, vocabulary) float32, are those of the token after the last one;
+            .attention is (rows, heads, source time) float32, with an axis of time, the last but
+            one, if `ids` has it.
 
         Raises
         ------
@@ -428,6 +466,15 @@ class EncoderDecoder:
         ------
         TypeError, ValueError
             An option that does not exist or makes no sense, and sources as for encode().
+
+        Examples
+        --------
+        >>> from seq2seq_fast import load
+        >>> from seq2seq_fast.translate import find_model
+        >>> model = load(find_model("pt"))
+        >>> found = model.generate([[12, 847, model.eos]], beam_size=4, n_best=2)[0]
+        >>> found[0].score >= found[1].score
+        True
         """
         given = sources.rows if isinstance(sources, State) else len(sources)
         chosen = Options(**options).checked(self.vocabulary_size, given)
@@ -447,7 +494,12 @@ class EncoderDecoder:
         Yields
         ------
         Token
-            .id and .score
+            .id and .score, its log-probability
+
+        Raises
+        ------
+        TypeError, ValueError
+            As generate() does, before the first token; also for a beam search.
         """
         chosen = Options(**options).checked(self.vocabulary_size, 1)
         return stream(self, self._begun(source if isinstance(source, State) else [source]), chosen)
@@ -488,6 +540,11 @@ class EncoderDecoder:
         Returns
         -------
         ndarray of float32, shape (tokens, source tokens)
+
+        Raises
+        ------
+        TypeError, ValueError
+            Tokens that are not in the vocabulary, no such layer or head.
         """
         state = self.start(self.encode([ids]))
         if not tokens:

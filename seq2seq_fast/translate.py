@@ -122,7 +122,17 @@ class Translator:
             self.shortlist = Shortlist(_only_file(folder, "lex*.bin", "shortlist"), size)
 
     def translate(self, texts: Iterable[str]) -> list[Translation]:
-        """Translate texts, each of any number of sentences; a blank text gives a blank one.
+        """Translate texts.
+
+        Parameters
+        ----------
+        texts : iterable of str
+            Each of any number of lines and sentences; a blank text gives a blank one.
+
+        Returns
+        -------
+        list of Translation
+            In the order of the texts.
 
         Raises
         ------
@@ -135,8 +145,17 @@ class Translator:
         return list(self.stream(given))
 
     def stream(self, texts: Iterable[str]) -> Iterator[Translation]:
-        """The same for any iterable, a few texts at a time: results come in order, as they are
-        finished."""
+        """Translate texts a few at a time, as they come.
+
+        Parameters
+        ----------
+        texts : iterable of str
+
+        Yields
+        ------
+        Translation
+            In the order of the texts, as they are finished.
+        """
         source = iter(texts)
         while group := list(islice(source, BATCH_SENTENCES)):
             yield from self._translate(group)
@@ -205,7 +224,12 @@ _DEMO_MODELS = {"pt": ("en", "enpt-1693087644"), "en": ("pt", "pten-1693087646")
 
 
 def find_model(to: str) -> Path:
-    """The folder of an installed model that translates into language `to`.
+    """The folder of an installed model that translates into a language.
+
+    Parameters
+    ----------
+    to : str
+        ISO 639-1 code.
 
     Raises
     ------
