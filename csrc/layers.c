@@ -30,7 +30,7 @@ static int64_t parts(int64_t n, int64_t size)
 /* ---- linear ---- */
 
 typedef struct {
-    const s2s_matrix *m;
+    const s2s_matrix *m, *next;          /* next: read after m; may be null */
     const s2s_kernels *kernels;          /* of the weights, unless they are integers */
     const s2s_kernels *compute;          /* of what is in scratch memory */
     const s2s_layer_kernels *layer;
@@ -41,9 +41,23 @@ typedef struct {
     float *out;
     int64_t x_stride, other_stride, out_stride;
     int64_t unit_rows, row_units, unit_panels;
+    ptrdiff_t panel_size; /* bytes */
     int widens;
     size_t sums_at, integers_at, widened_at, size; /* scratch, bytes */
 } linear_job;
+
+/* How many bytes after the block of weights at `at`, of `cols` panels from `panel` on, lies what is
+ * read next: `following` in the same panels, or else the panels after them, or another matrix. */
+static ptrdiff_t ahead_of(const linear_job *jb, const char *at, int64_t panel, int cols,
+                          const char *following)
+{
+    const s2s_matrix *const m = jb->m;
+    if (following)
+        return following - at;
+    if (panel + cols < parts(m->outputs, S2S_LANES))
+        return cols * jb->panel_size - (at - (const char *)m->panels - panel * jb->panel_size);
+    return jb->next ? (const char *)jb->next->panels - at : 0;
+}
 
 /* sums (rows, 16 * cols) of the panels from `panel` on. Narrow weights are widened for each tile of
  * rows anew, or once for all of them, into `widened`, if there is that. */
@@ -53,19 +67,22 @@ static void products(const linear_job *jb, int rows, int64_t panel, int cols, co
     const s2s_matrix *const m = jb->m;
     const s2s_kernels *const kernels = widened ? jb->compute : jb->kernels;
     const ptrdiff_t size = (ptrdiff_t)jb->kernels->element_size;
-    const ptrdiff_t stride = (ptrdiff_t)m->inputs * S2S_LANES;
-    const char *const panels = (const char *)m->panels + panel * stride * size;
+    const ptrdiff_t stride = jb->panel_size / size;
+    const char *const panels = (const char *)m->panels + panel * jb->panel_size;
     for (int64_t k = 0; k == 0 || k < m->inputs; k += S2S_BLOCK) {
         const int64_t depth = min64(S2S_BLOCK, m->inputs - k);
         const char *const at = panels + k * S2S_LANES * size;
         for (int g = 0; widened && g < cols; g++)
             jb->kernels->widen(at + g * stride * size, depth * S2S_LANES,
                                widened + g * S2S_BLOCK * S2S_LANES);
+        const char *const following =
+            k + S2S_BLOCK < m->inputs ? at + S2S_BLOCK * S2S_LANES * size : NULL;
         kernels->tile(rows, cols,
                       inputs + k / S2S_BLOCK * rows * S2S_LDA * (ptrdiff_t)sizeof(float),
                       widened ? (const void *)widened : at, S2S_LANES,
                       widened ? S2S_BLOCK * S2S_LANES : stride,
-                      widened ? 0 : PANELS_AHEAD * stride, (int)depth, sums, S2S_LDA, k > 0, 1);
+                      widened ? 0 : ahead_of(jb, at, panel, cols, following) / size, (int)depth,
+                      sums, S2S_LDA, k > 0, 1);
     }
 }
 
@@ -75,10 +92,9 @@ static void integer_products(const linear_job *jb, int rows, int64_t panel, int 
 {
     const s2s_matrix *const m = jb->m;
     const int64_t quads = parts(m->inputs, 4);
-    const ptrdiff_t stride = (ptrdiff_t)quads * 4 * S2S_LANES;
-    jb->integer->tile(rows, cols, inputs, (ptrdiff_t)quads * 4,
-                      (const uint8_t *)m->panels + panel * stride, stride, PANELS_AHEAD * stride,
-                      quads, integers);
+    const uint8_t *const at = (const uint8_t *)m->panels + panel * jb->panel_size;
+    jb->integer->tile(rows, cols, inputs, (ptrdiff_t)quads * 4, at, jb->panel_size,
+                      ahead_of(jb, (const char *)at, panel, cols, NULL), quads, integers);
     jb->integer->dequantise(rows, cols * S2S_LANES, integers, scales, input_sums,
                             m->scales + panel * S2S_LANES, sums);
 }
@@ -129,15 +145,16 @@ static void multiply(void *job, int64_t unit, void *scratch)
     }
 }
 
-int s2s_linear(const s2s_matrix *matrix, int isa, int threads, int activation, int64_t rows,
-               const float *x, int64_t x_stride, const float *other, int64_t other_stride,
-               int multiply_, float *out, int64_t out_stride)
+int s2s_linear(const s2s_matrix *matrix, const s2s_matrix *next, int isa, int threads,
+               int activation, int64_t rows, const float *x, int64_t x_stride, const float *other,
+               int64_t other_stride, int multiply_, float *out, int64_t out_stride)
 {
     const s2s_matrix *const m = matrix;
     if (rows == 0 || m->outputs == 0)
         return S2S_OK;
     const int is_integer = m->type == S2S_INT8;
     linear_job jb = {.m = m,
+                     .next = next,
                      .kernels = s2s_kernels_of(isa, is_integer ? S2S_FLOAT32 : m->type),
                      .compute = s2s_kernels_of(isa, S2S_FLOAT32),
                      .layer = s2s_layer_kernels_of(isa),
@@ -156,6 +173,9 @@ int s2s_linear(const s2s_matrix *matrix, int isa, int threads, int activation, i
                    : max64(1, parts(m->inputs, S2S_BLOCK)) * S2S_LDA * (int64_t)sizeof(float);
     const int step = is_integer ? jb.integer->tile_rows : jb.kernels->tile_rows;
     const int64_t panels = parts(m->outputs, S2S_LANES);
+    jb.panel_size = (is_integer ? (ptrdiff_t)parts(m->inputs, 4) * 4
+                                : (ptrdiff_t)m->inputs * (ptrdiff_t)jb.kernels->element_size)
+                    * S2S_LANES;
     threads = (int)min64(threads, 1 + rows * m->inputs * m->outputs / SMALL_WORK);
 
     /* Units of about the same size, a few to a thread: first by rows, then by panels. */

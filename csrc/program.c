@@ -70,13 +70,14 @@ static void append(const s2s_op *op, int64_t rows)
     }
 }
 
-static int run(const s2s_op *op, int isa, int threads, int64_t sequences)
+/* `next` is the matrix that will be read after the op's own. */
+static int run(const s2s_op *op, const s2s_matrix *next, int isa, int threads, int64_t sequences)
 {
     const int64_t rows = op->rows * sequences, n = op->n;
     s2s_fpstate state;
     switch (op->kind) {
     case S2S_OP_LINEAR:
-        return s2s_linear(op->matrix, isa, threads, op->choice, rows, op->in[0],
+        return s2s_linear(op->matrix, next, isa, threads, op->choice, rows, op->in[0],
                           op->matrix->inputs, op->in[1], op->matrix->outputs, op->multiply,
                           op->out[0], op->matrix->outputs);
     case S2S_OP_NORM:
@@ -101,8 +102,12 @@ static int run(const s2s_op *op, int isa, int threads, int64_t sequences)
 
 int s2s_run_program(const s2s_op *ops, int64_t count, int isa, int threads, int64_t sequences)
 {
+    int64_t next = 0; /* linear layer; after the last one, the first of another run */
     for (int64_t i = 0; i < count; i++) {
-        const int status = run(ops + i, isa, threads, sequences);
+        if (ops[i].kind == S2S_OP_LINEAR)
+            for (next = i + 1; ops[next % count].kind != S2S_OP_LINEAR;)
+                next++;
+        const int status = run(ops + i, ops[next % count].matrix, isa, threads, sequences);
         if (status != S2S_OK)
             return status;
     }

@@ -93,10 +93,11 @@ typedef struct {
 } s2s_matrix;
 
 /* out [rows][outputs] = activation(x W + bias), then plus `other`, or times it (`multiply`).
- * Strides count floats from row to row. `other` may be null. */
-int s2s_linear(const s2s_matrix *matrix, int isa, int threads, int activation, int64_t rows,
-               const float *x, int64_t x_stride, const float *other, int64_t other_stride,
-               int multiply, float *out, int64_t out_stride);
+ * Strides count floats from row to row. May be null: `other`; `next`, the matrix that will be read
+ * after this one, whose beginning is asked for from memory. */
+int s2s_linear(const s2s_matrix *matrix, const s2s_matrix *next, int isa, int threads,
+               int activation, int64_t rows, const float *x, int64_t x_stride, const float *other,
+               int64_t other_stride, int multiply, float *out, int64_t out_stride);
 
 /* The panels of the given outputs alone, [count / 16, rounded up][...] as in the matrix. */
 void s2s_select(const s2s_matrix *matrix, int64_t count, const int64_t *ids, void *panels);

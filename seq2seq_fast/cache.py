@@ -265,13 +265,16 @@ class KeyValueCache:
         self._keys[:, :, :panels] = other._keys[:, :, :panels]
         self._values[:, :, :longest] = other._values[:, :, :longest]
 
-    def overwrite(self, targets: Array, sources: Array, longest: int) -> None:
-        """The sequences `targets` become what others, the `sources`, are and stay. None is longer
-        than `longest`."""
-        panels = -(-longest // PANEL)
-        for target, source in zip(targets.tolist(), sources.tolist(), strict=True):
-            self._keys[target, :, :panels] = self._keys[source, :, :panels]
-            self._values[target, :, :longest] = self._values[source, :, :longest]
+    def overwrite(self, targets: Array, sources: Array, starts: Array, stop: int) -> None:
+        """The sequences `targets` become what others, the `sources`, are and stay. Each pair is
+        alike before its start, and none is longer than `stop`."""
+        panels = -(-stop // PANEL)
+        for target, source, start in zip(
+            targets.tolist(), sources.tolist(), starts.tolist(), strict=True
+        ):
+            first = start // PANEL
+            self._keys[target, :, first:panels] = self._keys[source, :, first:panels]
+            self._values[target, :, start:stop] = self._values[source, :, start:stop]
         self._lengths[targets] = self._lengths[sources]
 
     def keys(self) -> Array:

@@ -293,6 +293,7 @@ def linear(
     check(
         lib.s2s_linear(
             weights.struct,
+            ffi.NULL,
             ISA_NUMBERS[active.isa],
             active.threads,
             number,

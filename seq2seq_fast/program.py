@@ -259,6 +259,7 @@ class Program:
         self.state = state
         self.place = np.arange(state.rows)
         """Where a search's rows are among the program's: a sequence's own, in any order."""
+        self._begin_origins()
         self.step_number = np.array([state.position], np.int64)
         self.positions: Array | None = None
         self._place(state.position + SOME_STEPS)
@@ -286,6 +287,7 @@ class Program:
         self.active = runtime.current()
         self.sequences = 1
         self.place = np.arange(self.beams)
+        self._begin_origins()
         self.step_number[0] = 0
         for layer, start in zip(self.state.past, state.past, strict=True):
             if isinstance(layer, Cell) and isinstance(start, Cell):
@@ -299,6 +301,10 @@ class Program:
         if state.output is not self.state.output:
             self.state = replace(self.state, output=state.output)
             self._choose()
+
+    def _begin_origins(self) -> None:
+        """Of each place and step, where it was computed: places of the same origin are alike."""
+        self.origins = np.arange(len(self.place))[:, None].repeat(SOME_STEPS, axis=1)
 
     def give_back(self) -> None:
         """To be used again by another search: this one is over."""
@@ -457,16 +463,27 @@ class Program:
         targets, sources = np.flatnonzero(is_free), before[~stays]
         self.place = before
         self.place[~stays] = targets
+        starts = self._differ_from(targets, sources, length)
         for layer in self.state.past:
             if isinstance(layer, Cell):
                 layer.values[targets] = layer.values[sources]
             else:
-                layer.cache.overwrite(targets, sources, length)
+                layer.cache.overwrite(targets, sources, starts, length)
         if sequences is not None:
             targets = np.flatnonzero(sequences != np.arange(len(sequences)))
             sources = sequences[targets]
             for cache in self.state.memory:
-                cache.overwrite(targets, sources, cache.capacity)
+                cache.overwrite(targets, sources, np.zeros_like(targets), cache.capacity)
             for spans in self._step.memory_spans:
                 spans[targets] = spans[sources]
             self.sequences = len(sequences)
+
+    def _differ_from(self, targets: Array, sources: Array, length: int) -> Array:
+        """The first of `length` steps in which places differ from others, which they become."""
+        while self.origins.shape[1] < length:
+            later = np.arange(len(self.origins))[:, None].repeat(self.origins.shape[1], axis=1)
+            self.origins = np.concatenate([self.origins, later], axis=1)
+        theirs = self.origins[sources, :length]
+        differ = self.origins[targets, :length] != theirs
+        self.origins[targets, :length] = theirs
+        return np.where(differ.any(axis=1), differ.argmax(axis=1), length)

@@ -282,6 +282,16 @@ static void best(int64_t n, const float *x, int k, int64_t *ids, float *log_prob
 
 /* ---- eight-bit integers ---- */
 
+/* The integers next to x * scale, from -127 to 127. */
+static ALWAYS_INLINE f32_vec rounded(f32_vec x, float scale)
+{
+    const f32_vec least = f32_set1(-127), most = f32_set1(127), magic = f32_set1(I8_MAGIC);
+    x = f32_mul(x, f32_set1(scale));
+    x = f32_if_less(x, least, least, x);
+    x = f32_if_less(most, x, most, x);
+    return f32_sub(f32_add(x, magic), magic);
+}
+
 static float quantise(int64_t n, const float *x, float scale, void *to_, int32_t *sum)
 {
     i8_input *const to = to_;
@@ -297,13 +307,16 @@ static float quantise(int64_t n, const float *x, float scale, void *to_, int32_t
     if (scale == 0)
         scale = 127 / (greatest > I8_LEAST ? greatest : I8_LEAST);
     int32_t total = 0;
-    for (int64_t i = 0; i < finite; i++) {
-        float y = x[i] * scale;
-        y = y < -127 ? -127 : y;
-        y = y > 127 ? 127 : y;
-        const int32_t q = (int32_t)((y + I8_MAGIC) - I8_MAGIC);
-        to[i] = (i8_input)q;
-        total += q;
+    for (int64_t block = 0; block < finite; block += S2S_BLOCK) {
+        const int count = (int)(finite - block < S2S_BLOCK ? finite - block : S2S_BLOCK);
+        float whole[S2S_BLOCK];
+        for (int i = 0; i < count; i += S2S_LANES)
+            f32_store(whole + i, rounded(load_row(x + block + i, count - i, 0), scale));
+        for (int i = 0; i < count; i++) {
+            const int32_t q = (int32_t)whole[i];
+            to[block + i] = (i8_input)q;
+            total += q;
+        }
     }
     for (int64_t i = finite; i < (n + 3) / 4 * 4; i++)
         to[i] = 0;
