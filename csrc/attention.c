@@ -56,6 +56,7 @@ typedef struct {
     int rows;
     int64_t block;                                    /* where the first block begins */
     int64_t end;                                      /* past the last visible key of all rows */
+    int64_t packed;                                   /* keys in panels; those after them are rows */
     const char *k, *v, *mask, *bias;                  /* at this unit's index of the leading axes */
     char *out, *weights, *statistics;
     char *query, *scores, *panels, *tail, *context, *bias_row; /* scratch */
@@ -169,12 +170,24 @@ static const char *panels_of(unit *u, int64_t from, int64_t to)
 {
     const job *const jb = u->jb;
     const s2s_attention_problem *const p = jb->p;
-    if (p->packed)
+    if (to <= u->packed)
         return u->k + from / S2S_LANES * p->key.row;
+    const ptrdiff_t size = (ptrdiff_t)p->width * (ptrdiff_t)jb->compute->element_size;
     for (int64_t j = from; j < to; j += S2S_LANES) {
-        jb->in->pack(u->k + j * p->key.row, p->key.row / (ptrdiff_t)jb->in->element_size,
-                     (int)min64(S2S_LANES, to - j), p->width, ROWS_AHEAD,
-                     u->panels + (j - from) * p->width * (ptrdiff_t)jb->compute->element_size);
+        const int count = (int)min64(S2S_LANES, to - j);
+        char *const panel = u->panels + (j - from) * size;
+        if (p->packed) {
+            /* Rows in the room of a panel. A copy has room for sixteen, of which the last ones may
+             * be anything. */
+            char *const rows = u->panels + (S2S_BLOCK - S2S_LANES) * size;
+            const char *const at = u->k + j / S2S_LANES * p->key.row;
+            for (ptrdiff_t i = 0; i < count * p->width * (ptrdiff_t)jb->in->element_size; i += 64)
+                __builtin_prefetch(at + 2 * p->key.head + i);
+            jb->in->widen(at, count * p->width, rows);
+            jb->compute->pack(rows, p->width, S2S_LANES, p->width, 0, panel);
+        } else
+            jb->in->pack(u->k + j * p->key.row, p->key.row / (ptrdiff_t)jb->in->element_size,
+                         count, p->width, ROWS_AHEAD, panel);
     }
     return u->panels;
 }
@@ -211,15 +224,16 @@ static void dot_products(unit *u, int64_t block, int first, int count, range see
     int64_t start = seen.from / S2S_LANES * S2S_LANES;
     if (!p->packed && count <= S2S_DOT_ROWS)
         start = few_dots(u, block, first, count, start, seen.to);
-    const s2s_kernels *const kernels = p->packed ? jb->in : jb->compute; /* of the panels */
-    const ptrdiff_t element = (ptrdiff_t)kernels->element_size;
-    const ptrdiff_t panel = p->packed ? p->key.row / element : (ptrdiff_t)p->width * S2S_LANES;
-    const int chunk = kernels->tile_rows;
+    const int chunk = jb->compute->tile_rows;
+    const ptrdiff_t panel = (ptrdiff_t)p->width * S2S_LANES;
     /* Few rows: packing waits for memory, the tile does not, so that they should take turns. */
     const int64_t step = count > chunk ? S2S_BLOCK : FEW_KEYS;
     for (int64_t stop, j = start; j < seen.to; j = stop) {
-        stop = min64(j + step, seen.to);
+        const int in_panels = j < u->packed;
+        stop = min64(j + step, in_panels ? min64(seen.to, u->packed) : seen.to);
         const char *const panels = panels_of(u, j, stop);
+        const s2s_kernels *const kernels = in_panels ? jb->in : jb->compute; /* of the panels */
+        const ptrdiff_t element = (ptrdiff_t)kernels->element_size;
         for (int r = first; r < first + count; r += chunk) {
             const int n = (int)min64(chunk, first + count - r);
             const range part = visible(u, r, n, j, stop);
@@ -232,7 +246,7 @@ static void dot_products(unit *u, int64_t block, int first, int count, range see
             for (int64_t c = 0; c == 0 || c < p->width; c += S2S_BLOCK)
                 kernels->tile(n, cols, query_of(u, c, r),
                               panels + ((at - j) / S2S_LANES * panel + c * S2S_LANES) * element,
-                              S2S_LANES, panel, p->packed ? FEW_KEYS / S2S_LANES * panel : 0,
+                              S2S_LANES, panel, in_panels ? FEW_KEYS / S2S_LANES * panel : 0,
                               (int)min64(S2S_BLOCK, p->width - c), to, S2S_LDA, c > 0,
                               c + S2S_BLOCK >= p->width ? jb->scale : 1);
         }
@@ -414,9 +428,11 @@ static void attend(void *job_, int64_t number_of_unit, void *scratch)
     unit state, *const u = &state;
 
     /* 1. Which rows: those of one sequence (an index of the leading axes) and one key head. */
-    s2s_span span = {.queries = p->queries, .keys = p->keys, .offset = p->offset};
+    s2s_span span = {.queries = p->queries, .keys = p->keys, .offset = p->offset,
+                     .packed = p->keys};
     if (jb->spans)
         span = jb->spans[index];
+    u->packed = p->packed ? span.packed : 0;
     const int64_t group = p->heads / p->key_heads, first = tile * jb->rows;
     u->jb = jb;
     u->rows = (int)min64(jb->rows, group * span.queries - first);
@@ -579,7 +595,7 @@ int s2s_attention(const s2s_attention_problem *problem, int isa, int threads, do
     } parts[] = {
         {&jb.query_at, rows * S2S_LDA * (size_t)blocks(p->width) * size},
         {&jb.scores_at, rows * S2S_LDA * (size_t)jb.slots * size},
-        {&jb.panels_at, S2S_BLOCK * (size_t)max64(p->packed ? 0 : p->width, copied) * size},
+        {&jb.panels_at, S2S_BLOCK * (size_t)max64(p->width, copied) * size},
         {&jb.tail_at, S2S_BLOCK * S2S_LANES * size},
         {&jb.context_at, rows * (size_t)round_up(p->value_width, S2S_LANES) * size},
         {&jb.bias_at, S2S_BLOCK * size},

@@ -106,9 +106,10 @@ typedef struct {
                   float *new_cell, float *out);
 
     /* One row of logits [n]: the k <= n greatest, in order, with their log-probabilities;
-     * statistics: what is subtracted from a logit, and then again, to give its own. */
-    void (*best)(int64_t n, const float *x, int k, int64_t *ids, float *log_probabilities,
-                 float *statistics);
+     * statistics: what is subtracted from a logit, and then again, to give its own. What lies
+     * `ahead` bytes after the row is asked for. */
+    void (*best)(int64_t n, const float *x, ptrdiff_t ahead, int k, int64_t *ids,
+                 float *log_probabilities, float *statistics);
 } s2s_layer_kernels;
 
 /* Products of eight-bit integers, exact in 32 bits. Weights lie in panels [inputs / 4][16][4], plus

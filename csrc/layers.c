@@ -133,6 +133,10 @@ static void multiply(void *job, int64_t unit, void *scratch)
     for (int64_t panel = begin; panel < end; panel += BLOCK_PANELS) {
         const int cols = (int)min64(BLOCK_PANELS, end - panel);
         const int64_t output = panel * S2S_LANES;
+        for (int r = 0; r < rows; r++)
+            for (int g = 0; g < cols; g++) /* where results go is asked for, too */
+                __builtin_prefetch(jb->out + (first + r) * jb->out_stride + output + g * S2S_LANES,
+                                   1, 2);
         if (jb->integer)
             integer_products(jb, rows, panel, cols, inputs, scales, input_sums, integers, sums);
         else
@@ -275,7 +279,7 @@ int s2s_recur(int isa, int64_t rows, int64_t n, const float *gates, const float 
 
 typedef struct {
     const s2s_layer_kernels *layer;
-    int64_t n, stride;
+    int64_t rows, n, stride;
     const float *logits;
     int k;
     int64_t *ids;
@@ -286,14 +290,16 @@ static void best_of_row(void *job, int64_t r, void *scratch)
 {
     const best_job *const jb = job;
     (void)scratch;
-    jb->layer->best(jb->n, jb->logits + r * jb->stride, jb->k, jb->ids + r * jb->k,
+    /* The next row is asked for while this one's exponentials are computed. */
+    jb->layer->best(jb->n, jb->logits + r * jb->stride,
+                    r + 1 < jb->rows ? jb->stride * (ptrdiff_t)sizeof(float) : 0, jb->k, jb->ids + r * jb->k,
                     jb->log_probabilities + r * jb->k, jb->statistics + 2 * r);
 }
 
 int s2s_best(int isa, int threads, int64_t rows, int64_t n, const float *logits, int64_t stride,
              int k, int64_t *ids, float *log_probabilities, float *statistics)
 {
-    best_job jb = {s2s_layer_kernels_of(isa), n, stride, logits, k, ids, log_probabilities,
+    best_job jb = {s2s_layer_kernels_of(isa), rows, n, stride, logits, k, ids, log_probabilities,
                    statistics};
     threads = (int)min64(threads, 1 + rows * n * 8 / SMALL_WORK);
     return s2s_run(best_of_row, &jb, rows, threads, 0);

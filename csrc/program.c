@@ -47,27 +47,77 @@ static void embed(const s2s_op *op, int isa, int64_t rows)
     }
 }
 
-/* One key and value of each row to the end of its cache: in[0], in[1] (rows, stride in[...] apart)
- * are [heads * width]; out[0] panels, out[1] values, out[2] the spans, whose keys count. */
-static void append(const s2s_op *op, int64_t rows)
+/* The panel of one key, which holds rows of keys where it is not full. */
+static float *panel_of(const s2s_op *op, int64_t sequence, int64_t head, int64_t key)
 {
+    const s2s_strides *const strides = &op->problem->key;
+    return (float *)((char *)op->out[0] + sequence * strides->lead[0] + head * strides->head
+                     + key / S2S_LANES * strides->row);
+}
+
+static float *value_of(const s2s_op *op, int64_t sequence, int64_t head, int64_t key)
+{
+    const s2s_strides *const strides = &op->problem->value;
+    return (float *)((char *)op->out[1] + sequence * strides->lead[0] + head * strides->head
+                     + key * strides->row);
+}
+
+/* One key and value of each row to the end of its cache: in[0], in[1] (rows, stride in[...] apart)
+ * are [heads * width]; out[3] the spans, whose keys count. Keys stay rows until there are sixteen:
+ * a row is a few lines of the cache, its lane of a panel a whole panel's. */
+static void append(const s2s_op *op, int isa, int64_t rows)
+{
+    const s2s_kernels *const kernels = s2s_kernels_of(isa, S2S_FLOAT32);
     const s2s_attention_problem *const p = op->problem;
-    s2s_span *const spans = op->out[2];
+    s2s_span *const spans = op->out[3];
     const int64_t width = p->width, value_width = p->value_width;
     for (int64_t r = 0; r < rows; r++) {
-        const int64_t at = spans[r].keys++;
+        const int64_t at = spans[r].keys++, lane = at % S2S_LANES;
+        const int fills = at >= spans[r].packed && lane == S2S_LANES - 1;
         const float *const key = (const float *)op->in[0] + r * op->stride;
         const float *const value = (const float *)op->in[1] + r * op->stride;
         for (int64_t h = 0; h < p->key_heads; h++) {
-            float *const panel = (float *)((char *)op->out[0] + r * p->key.lead[0]
-                                           + h * p->key.head + at / S2S_LANES * p->key.row);
-            for (int64_t c = 0; c < width; c++)
-                panel[c * S2S_LANES + at % S2S_LANES] = key[h * width + c];
-            memcpy((char *)op->out[1] + r * p->value.lead[0] + h * p->value.head
-                       + at * p->value.row,
-                   value + h * value_width, (size_t)value_width * sizeof *value);
+            float *const panel = panel_of(op, r, h, at);
+            if (at >= spans[r].packed)
+                memcpy(panel + lane * width, key + h * width, (size_t)width * sizeof *key);
+            else
+                for (int64_t c = 0; c < width; c++)
+                    panel[c * S2S_LANES + lane] = key[h * width + c];
+            if (fills) {
+                kernels->pack(panel, width, S2S_LANES, width, 0, op->out[2]);
+                memcpy(panel, op->out[2], (size_t)(width * S2S_LANES) * sizeof *panel);
+            }
+            memcpy(value_of(op, r, h, at), value + h * value_width,
+                   (size_t)value_width * sizeof *value);
         }
+        if (fills)
+            spans[r].packed += S2S_LANES;
     }
+}
+
+void s2s_follow(const s2s_op *ops, int64_t ops_count, int64_t count, const int64_t *targets,
+                const int64_t *sources, const int64_t *starts, int64_t stop)
+{
+    for (const s2s_op *op = ops; op < ops + ops_count; op++)
+        for (int64_t i = 0; op->kind == S2S_OP_APPEND && i < count; i++) {
+            const s2s_attention_problem *const p = op->problem;
+            const int64_t to = targets[i], from = sources[i], start = starts[i];
+            const int64_t packed = ((const s2s_span *)op->out[3])[from].packed;
+            const int64_t width = p->width, value_width = p->value_width;
+            /* Whole panels, then rows of those that are not full. */
+            const int64_t row = start > packed ? start : packed;
+            for (int64_t h = 0; h < p->key_heads; h++) {
+                for (int64_t j = start / S2S_LANES * S2S_LANES; j < packed; j += S2S_LANES)
+                    memcpy(panel_of(op, to, h, j), panel_of(op, from, h, j),
+                           (size_t)(width * S2S_LANES) * sizeof(float));
+                if (row < stop)
+                    memcpy(panel_of(op, to, h, row) + row % S2S_LANES * width,
+                           panel_of(op, from, h, row) + row % S2S_LANES * width,
+                           (size_t)((stop - row) * width) * sizeof(float));
+                memcpy(value_of(op, to, h, start), value_of(op, from, h, start),
+                       (size_t)((stop - start) * value_width) * sizeof(float));
+            }
+        }
 }
 
 /* `next` is the matrix that will be read after the op's own. */
@@ -95,7 +145,7 @@ static int run(const s2s_op *op, const s2s_matrix *next, int isa, int threads, i
         s2s_fp_leave(state);
         return S2S_OK;
     default:
-        append(op, rows);
+        append(op, isa, rows);
         return S2S_OK;
     }
 }

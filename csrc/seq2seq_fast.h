@@ -34,6 +34,7 @@ typedef struct {
     int64_t query_start, queries;
     int64_t key_start, keys;
     int64_t offset;
+    int64_t packed; /* of packed keys those in panels; the room of the others' panels holds rows */
 } s2s_span;
 
 /* Everything about an attention call but the addresses. Operands have the axes
@@ -123,7 +124,7 @@ enum s2s_op_kind {
     S2S_OP_RECUR = 2,  /* in: gates, cell, other; out: result, new cell (may be the cell) */
     S2S_OP_ATTEND = 3, /* in: query, key, value, spans; out: result */
     S2S_OP_EMBED = 4,  /* in: int64 tokens, position vectors or null; out: result */
-    S2S_OP_APPEND = 5  /* in: key, value; out: panels, values, spans, whose keys count */
+    S2S_OP_APPEND = 5  /* in: key, value; out: panels, values, scratch [width][16], spans */
 };
 
 typedef struct {
@@ -138,11 +139,16 @@ typedef struct {
     s2s_attention_problem *problem; /* its first leading axis follows the rows */
     const int64_t *step;            /* of an embedding: which position vector */
     const void *in[4];
-    void *out[3];
+    void *out[4];
 } s2s_op;
 
 /* Runs the calls in turn, for so many sequences. */
 int s2s_run_program(const s2s_op *ops, int64_t count, int isa, int threads, int64_t sequences);
+
+/* What has been appended to each of `count` sequences becomes what another one, its source, has, of
+ * the same length: `stop` keys, alike before its start. */
+void s2s_follow(const s2s_op *ops, int64_t ops_count, int64_t count, const int64_t *targets,
+                const int64_t *sources, const int64_t *starts, int64_t stop);
 
 /* Greedy search by a program with one row to a sequence. */
 typedef struct {

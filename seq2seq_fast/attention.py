@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike
 from . import native, reference, runtime
 from .cache import KeyValueCache, unpacked
 from .dtypes import SUPPORTED, compute_dtype, is_supported
-from .reference import FIRST_KEY, FIRST_QUERY, KEYS, OFFSET, QUERIES
+from .reference import FIRST_KEY, FIRST_QUERY, KEYS, OFFSET, QUERIES, SPAN
 
 __all__ = ["attention", "ragged_attention"]
 
@@ -62,7 +62,7 @@ class Plan:
     @functools.cached_property
     def span(self) -> Array:
         """A sequence's, where nothing else is said."""
-        return np.array([0, self.queries, 0, self.keys, self.offset])
+        return np.array([0, self.queries, 0, self.keys, self.offset, self.keys])
 
 
 def attention(
@@ -277,7 +277,7 @@ def ragged_attention(
         raise ValueError(
             f"value must have as many rows as key; got shapes {value.shape} and {key.shape}"
         )
-    spans = np.zeros((max(0, np.size(query_starts) - 1), 5), np.int64)
+    spans = np.zeros((max(0, np.size(query_starts) - 1), len(SPAN)), np.int64)
     for first, count, name, starts, rows in (
         (FIRST_QUERY, QUERIES, "query_starts", query_starts, query.shape[1]),
         (FIRST_KEY, KEYS, "key_starts", key_starts, key.shape[1]),
@@ -579,7 +579,7 @@ def _spans(
     key_lengths: ArrayLike | None,
     query_lengths: ArrayLike | None,
 ) -> Array:
-    """For each index of the leading axes, (*lead, 5) int64: see reference.FIRST_QUERY."""
+    """For each index of the leading axes, (*lead, 6) int64: see reference.SPAN."""
 
     def checked(name: str, given: ArrayLike, least: int, most: int, most_is: str) -> Array:
         array = _integers(name, given)
@@ -597,7 +597,8 @@ def _spans(
             )
         return array
 
-    spans = np.empty((*plan.lead, 5), np.int64)  # a copy: nobody can change it once it is checked
+    # A copy: nobody can change it once it is checked.
+    spans = np.empty((*plan.lead, len(SPAN)), np.int64)
     spans[...] = plan.span
     if query_lengths is not None:
         most = f"the number of queries, {plan.queries}"

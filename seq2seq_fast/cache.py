@@ -265,16 +265,11 @@ class KeyValueCache:
         self._keys[:, :, :panels] = other._keys[:, :, :panels]
         self._values[:, :, :longest] = other._values[:, :, :longest]
 
-    def overwrite(self, targets: Array, sources: Array, starts: Array, stop: int) -> None:
-        """The sequences `targets` become what others, the `sources`, are and stay. Each pair is
-        alike before its start, and none is longer than `stop`."""
-        panels = -(-stop // PANEL)
-        for target, source, start in zip(
-            targets.tolist(), sources.tolist(), starts.tolist(), strict=True
-        ):
-            first = start // PANEL
-            self._keys[target, :, first:panels] = self._keys[source, :, first:panels]
-            self._values[target, :, start:stop] = self._values[source, :, start:stop]
+    def overwrite(self, targets: Array, sources: Array) -> None:
+        """The sequences `targets` become what others, the `sources`, are and stay."""
+        for target, source in zip(targets.tolist(), sources.tolist(), strict=True):
+            self._keys[target] = self._keys[source]
+            self._values[target] = self._values[source]
         self._lengths[targets] = self._lengths[sources]
 
     def keys(self) -> Array:

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import native, runtime
-from .cache import KeyValueCache
+from .cache import PANEL, KeyValueCache
 from .layers import Cell, History
-from .reference import KEYS, QUERIES
+from .reference import KEYS, PACKED, QUERIES
 
 if TYPE_CHECKING:
     from .attention import Plan
@@ -122,8 +122,9 @@ class Tape:
         if appended is None:
             self.memory_spans.append(spans)
         else:
+            spans[:, PACKED] = -(-spans[:, KEYS] // PANEL) * PANEL
             self.past_spans.append(spans)
-            appended["problem"], appended["out2"] = address, _address(spans)
+            appended["problem"], appended["out3"] = address, _address(spans)
         self._add(
             native.lib.S2S_OP_ATTEND, plan.lead[0], (query, key, value, spans), (out,),
             problem=address, number=scale,
@@ -146,8 +147,9 @@ class Tape:
         """A key and a value (rows, heads, 1, width) to each sequence of a cache, which attention to
         the cache is to follow."""
         panels, stored, _ = cache._operands(None)
+        scratch = np.empty(cache.width * PANEL, np.float32)
         self._add(
-            native.lib.S2S_OP_APPEND, len(keys), (keys, values), (panels, stored),
+            native.lib.S2S_OP_APPEND, len(keys), (keys, values), (panels, stored, scratch),
             stride=keys.strides[0] // keys.itemsize,
         )  # fmt: skip
         self._appends[_address(panels)] = self.ops[-1]
@@ -175,7 +177,7 @@ def _address(array: Array) -> int:
 
 
 # The kernel's s2s_op.
-_INS, _OUTS = ("in0", "in1", "in2", "in3"), ("out0", "out1", "out2")
+_INS, _OUTS = ("in0", "in1", "in2", "in3"), ("out0", "out1", "out2", "out3")
 _OP = np.dtype(
     [("kind", "i4"), ("choice", "i4"), ("multiply", "i4"), ("rows", "i8"), ("n", "i8"),
      ("stride", "i8"), ("number", "f8"),
@@ -293,7 +295,7 @@ class Program:
             if isinstance(layer, Cell) and isinstance(start, Cell):
                 layer.values[:] = start.values
         for spans in self._step.past_spans:
-            spans[:, KEYS] = 0
+            spans[:, KEYS] = spans[:, PACKED] = 0
         for own, cache in zip(self.state.memory, state.memory, strict=True):
             own.assign(cache)
         for spans in self._step.memory_spans:
@@ -446,7 +448,10 @@ class Program:
             for cache in self.state.memory
         )
         self.state = replace(self.state, past=tuple(past), memory=memory, rows=self.rows)
+        before = self._step.past_spans
         self._record()
+        for spans, old in zip(self._step.past_spans, before, strict=True):
+            spans[:, PACKED] = old[: self.rows, PACKED]
         self.tokens[:] = tokens
 
     def select(self, rows: Array, sequences: Array | None) -> None:
@@ -467,13 +472,18 @@ class Program:
         for layer in self.state.past:
             if isinstance(layer, Cell):
                 layer.values[targets] = layer.values[sources]
-            else:
-                layer.cache.overwrite(targets, sources, starts, length)
+        native.lib.s2s_follow(
+            self._step.first_op,
+            len(self._step.ops),
+            len(targets),
+            *map(native.integers, (targets, sources, starts)),
+            length,
+        )
         if sequences is not None:
             targets = np.flatnonzero(sequences != np.arange(len(sequences)))
             sources = sequences[targets]
             for cache in self.state.memory:
-                cache.overwrite(targets, sources, np.zeros_like(targets), cache.capacity)
+                cache.overwrite(targets, sources)
             for spans in self._step.memory_spans:
                 spans[targets] = spans[sources]
             self.sequences = len(sequences)

@@ -38,9 +38,9 @@ LANES = 16  # the lanes of a row sum
 CACHED = 1 << 16  # elements of an array that is to stay in the cache
 MOST_SCORES = 1 << 19  # scores that are held at a time, about
 
-# The columns of a sequence's span, which the kernel calls s2s_span: its rows of the operands, and
-# the position of its query 0 among the keys.
-FIRST_QUERY, QUERIES, FIRST_KEY, KEYS, OFFSET = range(5)
+# The columns of a sequence's span, which the kernel calls s2s_span: its rows of the operands, the
+# position of its query 0 among the keys, and how many of packed keys are in panels.
+SPAN = FIRST_QUERY, QUERIES, FIRST_KEY, KEYS, OFFSET, PACKED = range(6)
 
 
 def under_contract(function: Callable[P, R]) -> Callable[P, R]:
@@ -324,7 +324,7 @@ def attention(
 ) -> None:
     """Fills `out` (and `weights`, `statistics`): see seq2seq_fast.attention for the shapes.
 
-    `softcap` 0 is none. `spans` (*lead, 5): see FIRST_QUERY. `statistics` (..., 2): of each row the
+    `softcap` 0 is none. `spans` (*lead, 6): see SPAN. `statistics` (..., 2): of each row the
     greatest score and the sum of the weights.
     """
     group = plan.heads // plan.key_heads if plan.key_heads else 1
@@ -335,7 +335,7 @@ def attention(
         sinks = np.broadcast_to(sinks, (*plan.lead, plan.heads))
     if spans is None:
         spans = plan.span
-    spans = np.broadcast_to(spans, (*plan.lead, 5))
+    spans = np.broadcast_to(spans, (*plan.lead, len(SPAN)))
 
     def every_index(array: Array) -> Array:
         """With all leading axes and one of heads."""
@@ -344,7 +344,7 @@ def attention(
 
     query, key, value = every_index(query), every_index(key), every_index(value)
     for index in np.ndindex(plan.lead):
-        first_query, queries, first_key, keys, offset = map(int, spans[index])
+        first_query, queries, first_key, keys, offset, _ = map(int, spans[index])
         rows, columns = (
             slice(first_query, first_query + queries),
             slice(first_key, first_key + keys),

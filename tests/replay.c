@@ -174,7 +174,7 @@ static long replay_layer(void)
             int status;
             switch (f[KIND]) {
             case LINEAR:
-                status = s2s_linear(&m, isa, threads, (int)f[ACTIVATION], rows, a[3], inputs, other,
+                status = s2s_linear(&m, &m, isa, threads, (int)f[ACTIVATION], rows, a[3], inputs, other,
                                     outputs, f[OTHER] == 2, got[0], outputs);
                 break;
             case EMBED:

@@ -50,7 +50,7 @@ def vectors(tmp_path_factory):
         (types, shape, option)
         for types in (("f4", "f4"), ("f8", "f8"), ("f2", "f2"), ("f4", bfloat16))
         for shape in (shapes if types[0] != "f2" else shapes[3:])
-        for option in range(6)
+        for option in range(7)
     ]
     with path.open("wb") as file:
         file.write(struct.pack("=q", len(problems)))
@@ -146,14 +146,14 @@ def _problem(rng, dtype, key_dtype, shape, option):
     left, right, softcap, packed = unbounded, unbounded, 0.0, False
     if option == 1:  # causal, the last query at the last key
         right = 0
-        spans = np.array([[0, queries, 0, keys, keys - queries]] * batch)
+        spans = np.array([[0, queries, 0, keys, keys - queries, keys]] * batch)
     elif option == 2:
         mask = rng.random((queries, keys)) < 0.6
         bias = draw(heads, 1, keys)
         v[:, :, ~mask[0]] = np.nan  # hidden from the first query, seen by others
     elif option == 3:
         lengths = rng.integers(0, keys + 1, batch)
-        spans = np.array([[0, queries, 0, length, 0] for length in lengths])
+        spans = np.array([[0, queries, 0, length, 0, length] for length in lengths])
         q[..., 0] *= dtype.type(1e4)
         v[..., 0] *= np.finfo(dtype).tiny
     elif option == 4:
@@ -162,6 +162,9 @@ def _problem(rng, dtype, key_dtype, shape, option):
         v[:, :, -1] = np.inf
     elif option == 5:
         packed = True
+    elif option == 6:  # only whole panels; the keys after them are rows
+        packed = True
+        spans = np.array([[0, queries, 0, keys, 0, keys // 16 * 16]] * batch)
     k, v = k.astype(key_dtype), v.astype(key_dtype)
     out, weights = (
         np.empty((*q.shape[:-1], value_width), dtype),
@@ -180,7 +183,11 @@ def _problem(rng, dtype, key_dtype, shape, option):
     if packed:
         cache = KeyValueCache(batch, key_heads, width, value_width, capacity=keys, dtype=key_dtype)
         cache.append(k, v)
-        k = cache._operands(None)[0]
+        rows, k = k, cache._operands(None)[0]
+        if spans is not None and keys % 16:
+            last = np.zeros((batch, key_heads, 16, width), key_dtype)
+            last[:, :, : keys % 16] = rows[:, :, keys // 16 * 16 :]
+            k[:, :, -1] = last.reshape(batch, key_heads, width, 16)
     given = [int(array is not None) for array in (mask, bias, sinks, spans)]
     fields = (types[dtype.name], types[key_dtype.name], packed, *shape, left, right, *given)
     arrays = [q, k, v, mask, bias, sinks, spans, out, weights, statistics]

@@ -218,21 +218,29 @@ static float logarithm(float x)
     return x > 0 && x < INFINITY ? result : x == 0 ? -INFINITY : NAN;
 }
 
-static void best(int64_t n, const float *x, int k, int64_t *ids, float *log_probabilities,
-                 float *statistics)
+/* Whether any of n numbers, n a multiple of sixteen, is greater; NaN is not. */
+static ALWAYS_INLINE int any_above(const float *x, const int n, float least)
 {
-    /* 1. The k greatest, in order; of equal ones the first. NaN counts as -inf. */
+    f32_vec most = f32_max(f32_load(x), f32_set1(-INFINITY));
+    UNROLL for (int i = S2S_LANES; i < n; i += S2S_LANES)
+        most = f32_max(f32_load(x + i), most);
+    return f32_fold_max(most) > least;
+}
+
+static void best(int64_t n, const float *x, ptrdiff_t ahead, int k, int64_t *ids,
+                 float *log_probabilities, float *statistics)
+{
+    /* 1. The k greatest, in order; of equal ones the first. NaN counts as -inf. Few numbers are
+     * greater than those found so far: blocks, then vectors that have none are passed over. */
     int found = 0;
     float least = -INFINITY;
-    for (int64_t j = 0; j < n; j += STEP) {
-        const int64_t end = n < j + STEP ? n : j + STEP;
-        if (found == k && end - j == STEP) {
-            f32_vec most = f32_max(f32_load(x + j), f32_set1(-INFINITY));
-            for (int i = 1; i < GROUP_VECS; i++)
-                most = f32_max(f32_load(x + j + i * S2S_LANES), most);
-            if (!(f32_fold_max(most) > least))
-                continue;
-        }
+    for (int64_t j = 0, end; j < n; j = end) {
+        end = n < j + S2S_BLOCK ? n : j + S2S_BLOCK;
+        if (found == k && end - j == S2S_BLOCK && !any_above(x + j, S2S_BLOCK, least))
+            continue;
+        end = n < j + S2S_LANES ? n : j + S2S_LANES;
+        if (found == k && end - j == S2S_LANES && !any_above(x + j, S2S_LANES, least))
+            continue;
         for (int64_t i = j; i < end; i++) {
             const float value = x[i] == x[i] ? x[i] : -INFINITY;
             if (found == k && !(value > least))
@@ -256,9 +264,11 @@ static void best(int64_t n, const float *x, int k, int64_t *ids, float *log_prob
         f32_group e;
         int64_t j = block;
 #define EXPONENTIALS(VECS)                                                                         \
-    for (int i = 0; i < (VECS); i++)                                                               \
+    for (int i = 0; i < (VECS); i++) {                                                             \
+        ask_for(x + j + i * S2S_LANES, ahead);                                                     \
         e.v[i] = f32_sub(load_row(x + j + i * S2S_LANES, end - j - i * S2S_LANES, -INFINITY),      \
                          f32_set1(shift));                                                         \
+    }                                                                                              \
     f32_exp_to_one(VECS, &e);                                                                      \
     for (int i = 0; i < (VECS); i++)                                                               \
         lanes = f32_add(lanes, e.v[i]);
