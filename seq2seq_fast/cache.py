@@ -171,17 +171,17 @@ class KeyValueCache:
             self._values[row, :, at] = values[row, :, column]
         self._lengths = starts + new
 
-    def store(self, start: int, keys: Array, values: Array) -> None:
-        """What append() checks and rounds: keys and values of every sequence from `start` on, where
+    def store(self, start: int, keys: Array, values: Array, which: slice = slice(None)) -> None:
+        """What append() checks and rounds: keys and values of some sequences from `start` on, where
         there is room. Lengths stay."""
         stop = start + keys.shape[2]
         for panel in range(start // PANEL, -(-stop // PANEL)):
             first = panel * PANEL
             begin, end = max(start, first), min(stop, first + PANEL)
-            self._keys[:, :, panel, :, begin - first : end - first] = keys[
+            self._keys[which, :, panel, :, begin - first : end - first] = keys[
                 :, :, begin - start : end - start
             ].swapaxes(2, 3)
-        self._values[:, :, start:stop] = values
+        self._values[which, :, start:stop] = values
 
     def copy(self) -> KeyValueCache:
         """Another cache of the same contents; neither changes with the other."""

@@ -16,7 +16,7 @@ import numpy as np
 
 from . import native, reference
 from .attention import attention
-from .cache import KeyValueCache
+from .cache import PANEL, KeyValueCache
 from .runtime import current
 from .weights import Matrix, check_floats
 
@@ -350,7 +350,7 @@ class SpectrumEmbedding:
 
 # ---- sublayers: x -> plus + f(x) ----
 
-SOME_ROWS = 240
+SOME_ROWS = 15 * PANEL
 """Rows that go through several layers at a time, where all of them would leave the cache."""
 
 
@@ -517,10 +517,13 @@ class CrossAttention:
         """Keys and values of a memory (batch, time, features), its first `lengths` of time."""
         batch, time, _ = memory.shape
         cache = KeyValueCache(batch, self.heads.keys, self.heads.width, capacity=time)
-        some = max(1, SOME_ROWS // batch)
-        for start in range(0, time, some):
-            both = self.key_value(memory[:, start : start + some])
-            cache.store(start, *self.heads.keys_values(both))
+        # Some sequences at a time, or some panels of a long one.
+        some = max(1, SOME_ROWS // time)
+        for first in range(0, batch, some):
+            which = slice(first, first + some)
+            for start in range(0, time, SOME_ROWS):
+                both = self.key_value(memory[which, start : start + SOME_ROWS])
+                cache.store(start, *self.heads.keys_values(both), which)
         cache.set_lengths(lengths)
         return cache
 
