@@ -28,7 +28,14 @@ from seq2seq_fast.bench import describe
 from seq2seq_fast.translate import find_model
 
 ROUNDS = 5
-TIME_PYTHON = "import time; t = time.perf_counter(); {}; print(time.perf_counter() - t)"
+IMPORTS = """
+import time
+start = time.perf_counter()
+import numpy
+middle = time.perf_counter()
+import seq2seq_fast
+print(middle - start, time.perf_counter() - middle)
+"""
 PEAK = """
 import re
 from seq2seq_fast import load
@@ -99,7 +106,7 @@ def main() -> None:
         print(f"{name:42} Python's share of a step {alone:.0%}, of 64 sentences' {together:.0%}")
 
     model = find_model("pt")
-    saved = Path("model.benchmark.safetensors")
+    saved = Path("model.benchmark.safetensors").absolute()
     save(load(model), saved)
     try:
         for name, path in (("Marian's file", model), ("the package's own", saved)):
@@ -113,21 +120,17 @@ def main() -> None:
             print(f"\nload {name}: {took:.1f} ms, peak memory {peak:.2f} x the weights", end="")
     finally:
         saved.unlink()
-    imports = [
-        statistics.median(
-            float(python(TIME_PYTHON.format(f"import {name}"))) for _ in range(ROUNDS)
-        )
-        for name in ("numpy", "numpy, seq2seq_fast")
-    ]
-    print(
-        f"\nimport: {1e3 * (imports[1] - imports[0]):.1f} ms beyond NumPy's {1e3 * imports[0]:.1f}"
-    )
+    runs = [[1e3 * float(s) for s in python(IMPORTS).split()] for _ in range(3 * ROUNDS)]
+    of_numpy, of_this = map(statistics.median, zip(*runs, strict=True))
+    print(f"\nimport: {of_this:.1f} ms beyond NumPy's {of_numpy:.1f}")
 
 
 def python(code: str) -> str:
+    """What code prints in a process of its own, which takes the installed package."""
     return subprocess.run(
-        [sys.executable, "-c", code], check=True, capture_output=True, text=True
-    ).stdout
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True,
+        cwd=Path(sys.executable).parent,
+    ).stdout  # fmt: skip
 
 
 if __name__ == "__main__":

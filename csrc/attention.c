@@ -33,6 +33,8 @@ enum {
     COPY_ROWS = 96,         /* of a unit: from there on copying values into panels pays */
     COPY_AHEAD = 64,        /* how early values to copy are asked for */
     FEW_KEYS = 64,          /* keys that a unit of few rows packs at a time */
+    HEADS_AHEAD = 2,        /* how early the newest keys of a cache are asked for */
+    CACHE_LINE = 64,
 };
 
 typedef struct {
@@ -177,12 +179,13 @@ static const char *panels_of(unit *u, int64_t from, int64_t to)
         const int count = (int)min64(S2S_LANES, to - j);
         char *const panel = u->panels + (j - from) * size;
         if (p->packed) {
-            /* Rows in the room of a panel. A copy has room for sixteen, of which the last ones may
-             * be anything. */
+            /* Rows in the room of a panel: of sixteen copied ones the last may be anything. Those
+             * of another head are a jump away, which no processor foresees: they are asked for. */
             char *const rows = u->panels + (S2S_BLOCK - S2S_LANES) * size;
             const char *const at = u->k + j / S2S_LANES * p->key.row;
-            for (ptrdiff_t i = 0; i < count * p->width * (ptrdiff_t)jb->in->element_size; i += 64)
-                __builtin_prefetch(at + 2 * p->key.head + i);
+            const int64_t bytes = count * p->width * (int64_t)jb->in->element_size;
+            for (int64_t i = 0; i < bytes; i += CACHE_LINE)
+                __builtin_prefetch(at + HEADS_AHEAD * p->key.head + i);
             jb->in->widen(at, count * p->width, rows);
             jb->compute->pack(rows, p->width, S2S_LANES, p->width, 0, panel);
         } else
