@@ -34,7 +34,6 @@ enum {
     COPY_AHEAD = 64,        /* how early values to copy are asked for */
     FEW_KEYS = 64,          /* keys that a unit of few rows packs at a time */
     HEADS_AHEAD = 2,        /* how early the newest keys of a cache are asked for */
-    CACHE_LINE = 64,
 };
 
 typedef struct {
@@ -58,7 +57,7 @@ typedef struct {
     int rows;
     int64_t block;                                    /* where the first block begins */
     int64_t end;                                      /* past the last visible key of all rows */
-    int64_t packed;                                   /* keys in panels; those after them are rows */
+    int64_t packed;                                   /* keys in panels; the others are rows */
     const char *k, *v, *mask, *bias;                  /* at this unit's index of the leading axes */
     char *out, *weights, *statistics;
     char *query, *scores, *panels, *tail, *context, *bias_row; /* scratch */
@@ -185,7 +184,7 @@ static const char *panels_of(unit *u, int64_t from, int64_t to)
             const char *const at = u->k + j / S2S_LANES * p->key.row;
             const int64_t bytes = count * p->width * (int64_t)jb->in->element_size;
             for (int64_t i = 0; i < bytes; i += CACHE_LINE)
-                __builtin_prefetch(at + HEADS_AHEAD * p->key.head + i);
+                ask_for(at, HEADS_AHEAD * p->key.head + i);
             jb->in->widen(at, count * p->width, rows);
             jb->compute->pack(rows, p->width, S2S_LANES, p->width, 0, panel);
         } else

@@ -20,6 +20,14 @@
 #include "seq2seq_fast.h"
 
 enum { S2S_LANES = 16, S2S_BLOCK = 256, S2S_LDA = S2S_BLOCK + S2S_LANES, S2S_DOT_ROWS = 4 };
+enum { CACHE_LINE = 64 };
+
+/* Asks for the memory `bytes` from p, wherever that is: nothing happens if there is none. Into the
+ * second-level cache, which can have more requests under way than the first. */
+static inline void ask_for(const void *p, ptrdiff_t bytes)
+{
+    __builtin_prefetch((const void *)((uintptr_t)p + (uintptr_t)bytes), 0, 2);
+}
 
 typedef struct {
     size_t element_size;

@@ -17,7 +17,7 @@ enum {
     CACHED_INPUTS = 600000, /* bytes of inputs to aim for */
     SMALL_WORK = 131072,    /* multiply-adds that are done before another thread wakes up */
     BLOCK_PANELS = S2S_BLOCK / S2S_LANES,
-    PANELS_AHEAD = 8,       /* how early weights are asked for from memory */
+    ROW_PANELS = 8,         /* that one row takes at a time: units of weights are whole groups */
     WIDEN_ROWS = 48,        /* of a unit: from there on widening weights beforehand pays */
     SOME_ROWS = 16,         /* of the other layers, to a unit */
 };
@@ -46,17 +46,18 @@ typedef struct {
     size_t sums_at, integers_at, widened_at, size; /* scratch, bytes */
 } linear_job;
 
-/* How many bytes after the block of weights at `at`, of `cols` panels from `panel` on, lies what is
- * read next: `following` in the same panels, or else the panels after them, or another matrix. */
-static ptrdiff_t ahead_of(const linear_job *jb, const char *at, int64_t panel, int cols,
-                          const char *following)
+/* The panels from `panel` on; past the last one the next matrix's, NULL if that is not known. */
+static const char *panels_from(const linear_job *jb, int64_t panel)
 {
-    const s2s_matrix *const m = jb->m;
-    if (following)
-        return following - at;
-    if (panel + cols < parts(m->outputs, S2S_LANES))
-        return cols * jb->panel_size - (at - (const char *)m->panels - panel * jb->panel_size);
-    return jb->next ? (const char *)jb->next->panels - at : 0;
+    if (panel < parts(jb->m->outputs, S2S_LANES))
+        return (const char *)jb->m->panels + panel * jb->panel_size;
+    return jb->next ? jb->next->panels : NULL;
+}
+
+/* How many bytes after the weights at `at` lie those that are read next; 0 if that is not known. */
+static ptrdiff_t ahead(const char *at, const char *next)
+{
+    return next ? (ptrdiff_t)((uintptr_t)next - (uintptr_t)at) : 0;
 }
 
 /* sums (rows, 16 * cols) of the panels from `panel` on. Narrow weights are widened for each tile of
@@ -68,21 +69,20 @@ static void products(const linear_job *jb, int rows, int64_t panel, int cols, co
     const s2s_kernels *const kernels = widened ? jb->compute : jb->kernels;
     const ptrdiff_t size = (ptrdiff_t)jb->kernels->element_size;
     const ptrdiff_t stride = jb->panel_size / size;
-    const char *const panels = (const char *)m->panels + panel * jb->panel_size;
+    const char *const panels = panels_from(jb, panel), *const after = panels_from(jb, panel + cols);
     for (int64_t k = 0; k == 0 || k < m->inputs; k += S2S_BLOCK) {
         const int64_t depth = min64(S2S_BLOCK, m->inputs - k);
         const char *const at = panels + k * S2S_LANES * size;
         for (int g = 0; widened && g < cols; g++)
             jb->kernels->widen(at + g * stride * size, depth * S2S_LANES,
                                widened + g * S2S_BLOCK * S2S_LANES);
-        const char *const following =
-            k + S2S_BLOCK < m->inputs ? at + S2S_BLOCK * S2S_LANES * size : NULL;
+        const char *const next =
+            k + S2S_BLOCK < m->inputs ? at + S2S_BLOCK * S2S_LANES * size : after;
         kernels->tile(rows, cols,
                       inputs + k / S2S_BLOCK * rows * S2S_LDA * (ptrdiff_t)sizeof(float),
                       widened ? (const void *)widened : at, S2S_LANES,
                       widened ? S2S_BLOCK * S2S_LANES : stride,
-                      widened ? 0 : ahead_of(jb, at, panel, cols, following) / size, (int)depth,
-                      sums, S2S_LDA, k > 0, 1);
+                      widened ? 0 : ahead(at, next) / size, (int)depth, sums, S2S_LDA, k > 0, 1);
     }
 }
 
@@ -92,9 +92,9 @@ static void integer_products(const linear_job *jb, int rows, int64_t panel, int 
 {
     const s2s_matrix *const m = jb->m;
     const int64_t quads = parts(m->inputs, 4);
-    const uint8_t *const at = (const uint8_t *)m->panels + panel * jb->panel_size;
-    jb->integer->tile(rows, cols, inputs, (ptrdiff_t)quads * 4, at, jb->panel_size,
-                      ahead_of(jb, (const char *)at, panel, cols, NULL), quads, integers);
+    const char *const at = panels_from(jb, panel);
+    jb->integer->tile(rows, cols, inputs, (ptrdiff_t)quads * 4, (const uint8_t *)at, jb->panel_size,
+                      ahead(at, panels_from(jb, panel + cols)), quads, integers);
     jb->integer->dequantise(rows, cols * S2S_LANES, integers, scales, input_sums,
                             m->scales + panel * S2S_LANES, sums);
 }
@@ -135,8 +135,7 @@ static void multiply(void *job, int64_t unit, void *scratch)
         const int64_t output = panel * S2S_LANES;
         for (int r = 0; r < rows; r++)
             for (int g = 0; g < cols; g++) /* where results go is asked for, too */
-                __builtin_prefetch(jb->out + (first + r) * jb->out_stride + output + g * S2S_LANES,
-                                   1, 2);
+                ask_for(jb->out + (first + r) * jb->out_stride + output, g * CACHE_LINE);
         if (jb->integer)
             integer_products(jb, rows, panel, cols, inputs, scales, input_sums, integers, sums);
         else
@@ -189,8 +188,8 @@ int s2s_linear(const s2s_matrix *matrix, const s2s_matrix *next, int isa, int th
     jb.row_units = parts(rows, jb.unit_rows);
     const int64_t splits = threads == 1 ? 1 : parts(4 * (int64_t)threads, jb.row_units);
     jb.unit_panels = panels;
-    if (splits > 1) /* whole groups of panels, as one row takes them */
-        jb.unit_panels = min64(panels, parts(parts(panels, splits), PANELS_AHEAD) * PANELS_AHEAD);
+    if (splits > 1)
+        jb.unit_panels = min64(panels, parts(parts(panels, splits), ROW_PANELS) * ROW_PANELS);
 
     const size_t block = (size_t)jb.unit_rows * S2S_LDA * sizeof(float);
     jb.sums_at = ((size_t)(jb.unit_rows * row_size) + 63) / 64 * 64;
@@ -291,8 +290,8 @@ static void best_of_row(void *job, int64_t r, void *scratch)
     const best_job *const jb = job;
     (void)scratch;
     /* The next row is asked for while this one's exponentials are computed. */
-    jb->layer->best(jb->n, jb->logits + r * jb->stride,
-                    r + 1 < jb->rows ? jb->stride * (ptrdiff_t)sizeof(float) : 0, jb->k, jb->ids + r * jb->k,
+    const ptrdiff_t next = r + 1 < jb->rows ? jb->stride * (ptrdiff_t)sizeof(float) : 0;
+    jb->layer->best(jb->n, jb->logits + r * jb->stride, next, jb->k, jb->ids + r * jb->k,
                     jb->log_probabilities + r * jb->k, jb->statistics + 2 * r);
 }
 

@@ -95,32 +95,37 @@ static void append(const s2s_op *op, int isa, int64_t rows)
     }
 }
 
+/* What has been appended to one sequence, from its key `start` on, becomes what another one has. */
+static void follow(const s2s_op *op, int64_t target, int64_t source, int64_t start, int64_t stop)
+{
+    const s2s_attention_problem *const p = op->problem;
+    const int64_t packed = ((const s2s_span *)op->out[3])[source].packed;
+    /* Whole panels, then rows of those that are not full. */
+    const int64_t row = start > packed ? start : packed, at = row % S2S_LANES * p->width;
+    for (int64_t h = 0; h < p->key_heads; h++) {
+        for (int64_t j = start / S2S_LANES * S2S_LANES; j < packed; j += S2S_LANES)
+            memcpy(panel_of(op, target, h, j), panel_of(op, source, h, j),
+                   (size_t)(p->width * S2S_LANES) * sizeof(float));
+        if (row < stop)
+            memcpy(panel_of(op, target, h, row) + at, panel_of(op, source, h, row) + at,
+                   (size_t)((stop - row) * p->width) * sizeof(float));
+        memcpy(value_of(op, target, h, start), value_of(op, source, h, start),
+               (size_t)((stop - start) * p->value_width) * sizeof(float));
+    }
+}
+
 void s2s_follow(const s2s_op *ops, int64_t ops_count, int64_t count, const int64_t *targets,
                 const int64_t *sources, const int64_t *starts, int64_t stop)
 {
-    for (const s2s_op *op = ops; op < ops + ops_count; op++)
-        for (int64_t i = 0; op->kind == S2S_OP_APPEND && i < count; i++) {
-            const s2s_attention_problem *const p = op->problem;
-            const int64_t to = targets[i], from = sources[i], start = starts[i];
-            const int64_t packed = ((const s2s_span *)op->out[3])[from].packed;
-            const int64_t width = p->width, value_width = p->value_width;
-            /* Whole panels, then rows of those that are not full. */
-            const int64_t row = start > packed ? start : packed;
-            for (int64_t h = 0; h < p->key_heads; h++) {
-                for (int64_t j = start / S2S_LANES * S2S_LANES; j < packed; j += S2S_LANES)
-                    memcpy(panel_of(op, to, h, j), panel_of(op, from, h, j),
-                           (size_t)(width * S2S_LANES) * sizeof(float));
-                if (row < stop)
-                    memcpy(panel_of(op, to, h, row) + row % S2S_LANES * width,
-                           panel_of(op, from, h, row) + row % S2S_LANES * width,
-                           (size_t)((stop - row) * width) * sizeof(float));
-                memcpy(value_of(op, to, h, start), value_of(op, from, h, start),
-                       (size_t)((stop - start) * value_width) * sizeof(float));
-            }
-        }
+    for (const s2s_op *op = ops; op < ops + ops_count; op++) {
+        if (op->kind != S2S_OP_APPEND)
+            continue;
+        for (int64_t i = 0; i < count; i++)
+            follow(op, targets[i], sources[i], starts[i], stop);
+    }
 }
 
-/* `next` is the matrix that will be read after the op's own. */
+/* `next` is the matrix that will be read after a linear layer's own. */
 static int run(const s2s_op *op, const s2s_matrix *next, int isa, int threads, int64_t sequences)
 {
     const int64_t rows = op->rows * sequences, n = op->n;
@@ -150,14 +155,23 @@ static int run(const s2s_op *op, const s2s_matrix *next, int isa, int threads, i
     }
 }
 
+/* The matrix of the linear layer after call i: after the last one the first, of another run. */
+static const s2s_matrix *matrix_after(const s2s_op *ops, int64_t count, int64_t i)
+{
+    for (int64_t n = 1; n <= count; n++) {
+        const s2s_op *const op = ops + (i + n) % count;
+        if (op->kind == S2S_OP_LINEAR)
+            return op->matrix;
+    }
+    return NULL;
+}
+
 int s2s_run_program(const s2s_op *ops, int64_t count, int isa, int threads, int64_t sequences)
 {
-    int64_t next = 0; /* linear layer; after the last one, the first of another run */
     for (int64_t i = 0; i < count; i++) {
-        if (ops[i].kind == S2S_OP_LINEAR)
-            for (next = i + 1; ops[next % count].kind != S2S_OP_LINEAR;)
-                next++;
-        const int status = run(ops + i, ops[next % count].matrix, isa, threads, sequences);
+        const s2s_matrix *const next =
+            ops[i].kind == S2S_OP_LINEAR ? matrix_after(ops, count, i) : NULL;
+        const int status = run(ops + i, next, isa, threads, sequences);
         if (status != S2S_OK)
             return status;
     }

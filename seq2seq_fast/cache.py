@@ -44,6 +44,11 @@ class KeyValueCache:
     lengths : ndarray of int64, shape (B,)
         Read-only.
 
+    Raises
+    ------
+    TypeError, ValueError
+        A dtype that is not one of these; a negative number.
+
     References
     ----------
     Pope et al., "Efficiently Scaling Transformer Inference", 2022, section 2.1.
@@ -188,7 +193,8 @@ class KeyValueCache:
         return self.select(np.arange(len(self._lengths)))
 
     def select(self, sequences: ArrayLike) -> KeyValueCache:
-        """Another cache, whose sequence b is this one's sequence ``sequences[b]``."""
+        """Another cache, whose sequence b is this one's sequence ``sequences[b]``: see reorder()
+        for what they may be."""
         other = copy.copy(self)
         other.reorder(sequences)
         return other
@@ -224,6 +230,12 @@ class KeyValueCache:
         ----------
         sequences : array_like of int, shape (B',)
             From 0 to B - 1, each as often as wanted: B' may differ from B.
+
+        Raises
+        ------
+        TypeError, ValueError
+            `sequences` is no row of integers, or one of them is no sequence's. The cache is as
+            before.
         """
         chosen = np.asarray(sequences)
         count = len(self._lengths)

@@ -261,7 +261,7 @@ class Program:
         self.state = state
         self.place = np.arange(state.rows)
         """Where a search's rows are among the program's: a sequence's own, in any order."""
-        self._begin_origins()
+        self._forget_origins()
         self.step_number = np.array([state.position], np.int64)
         self.positions: Array | None = None
         self._place(state.position + SOME_STEPS)
@@ -289,7 +289,7 @@ class Program:
         self.active = runtime.current()
         self.sequences = 1
         self.place = np.arange(self.beams)
-        self._begin_origins()
+        self._forget_origins()
         self.step_number[0] = 0
         for layer, start in zip(self.state.past, state.past, strict=True):
             if isinstance(layer, Cell) and isinstance(start, Cell):
@@ -304,9 +304,10 @@ class Program:
             self.state = replace(self.state, output=state.output)
             self._choose()
 
-    def _begin_origins(self) -> None:
-        """Of each place and step, where it was computed: places of the same origin are alike."""
-        self.origins = np.arange(len(self.place))[:, None].repeat(SOME_STEPS, axis=1)
+    def _forget_origins(self) -> None:
+        """Of each place and step up to the last selection, where it was computed: places of the
+        same origin are alike there."""
+        self.origins = np.empty((len(self.place), 0), np.int64)
 
     def give_back(self) -> None:
         """To be used again by another search: this one is over."""
@@ -490,10 +491,10 @@ class Program:
 
     def _differ_from(self, targets: Array, sources: Array, length: int) -> Array:
         """The first of `length` steps in which places differ from others, which they become."""
-        while self.origins.shape[1] < length:
-            later = np.arange(len(self.origins))[:, None].repeat(self.origins.shape[1], axis=1)
-            self.origins = np.concatenate([self.origins, later], axis=1)
-        theirs = self.origins[sources, :length]
-        differ = self.origins[targets, :length] != theirs
-        self.origins[targets, :length] = theirs
+        places, steps = self.origins.shape
+        since = np.arange(places)[:, None].repeat(length - steps, axis=1)
+        self.origins = np.concatenate([self.origins, since], axis=1)
+        theirs = self.origins[sources]
+        differ = self.origins[targets] != theirs
+        self.origins[targets] = theirs
         return np.where(differ.any(axis=1), differ.argmax(axis=1), length)

@@ -249,6 +249,11 @@ class Transcriber:
         progress : callable, optional
             Called with the seconds of sound that are done, whenever they are more.
 
+        Returns
+        -------
+        Transcription
+            .text, .segments, .language and .duration.
+
         Raises
         ------
         FileNotFoundError, ValueError

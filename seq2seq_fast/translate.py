@@ -48,7 +48,24 @@ class Translation:
 
     def attention_of(self, layer: int = -1, head: int | None = None) -> Array:
         """The like of one layer of the decoder, and of one of its heads. A sentence attends to
-        itself only, so blocks lie along the diagonal."""
+        itself only, so blocks lie along the diagonal.
+
+        Parameters
+        ----------
+        layer : int
+            Of the decoder, -1 for the last one.
+        head : int, optional
+            The mean over the heads if left out.
+
+        Returns
+        -------
+        ndarray of float32, shape (tokens, source_tokens)
+
+        Raises
+        ------
+        ValueError
+            There is no such layer or head.
+        """
         attention = np.zeros((len(self.tokens), len(self.source_tokens)), np.float32)
         row = column = 0
         for ids, found in self.parts:

@@ -174,8 +174,8 @@ static long replay_layer(void)
             int status;
             switch (f[KIND]) {
             case LINEAR:
-                status = s2s_linear(&m, &m, isa, threads, (int)f[ACTIVATION], rows, a[3], inputs, other,
-                                    outputs, f[OTHER] == 2, got[0], outputs);
+                status = s2s_linear(&m, &m, isa, threads, (int)f[ACTIVATION], rows, a[3], inputs,
+                                    other, outputs, f[OTHER] == 2, got[0], outputs);
                 break;
             case EMBED:
                 status = s2s_run_program(&embed, 1, isa, threads, rows);

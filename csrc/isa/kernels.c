@@ -34,7 +34,6 @@
 #else
 #define UNROLL _Pragma("GCC unroll 32")
 #endif
-enum { CACHE_LINE = 64 };
 
 /* A tile function takes as many rows at once as it has, up to MOST, over all panels from g on, with
  * its own TILE(rows, cols); `done` says how many it took. */
@@ -55,14 +54,7 @@ enum { CACHE_LINE = 64 };
     else ROWS_AT_ONCE(2, MOST)                                                                     \
     else ROWS_AT_ONCE(1, MOST)
 
-/* Asks for the memory `bytes` from p, wherever that is: nothing happens if there is none. Into the
- * second-level cache, which can have more requests under way than the first. */
-static inline void ask_for(const void *p, ptrdiff_t bytes)
-{
-    __builtin_prefetch((const void *)((uintptr_t)p + (uintptr_t)bytes), 0, 2);
-}
-
-/* The like, into the first-level cache: for what is needed next. */
+/* ask_for() into the first-level cache: for what is needed next. */
 static inline void fetch(const void *p, ptrdiff_t bytes)
 {
     __builtin_prefetch((const void *)((uintptr_t)p + (uintptr_t)bytes), 0, 3);

@@ -317,7 +317,7 @@ static float quantise(int64_t n, const float *x, float scale, void *to_, int32_t
     if (scale == 0)
         scale = 127 / (greatest > I8_LEAST ? greatest : I8_LEAST);
     int32_t total = 0;
-    for (int64_t block = 0; block < finite; block += S2S_BLOCK) {
+    for (int64_t block = 0; block < finite; block += S2S_BLOCK) { /* in loops that vectorise */
         const int count = (int)(finite - block < S2S_BLOCK ? finite - block : S2S_BLOCK);
         float whole[S2S_BLOCK];
         for (int i = 0; i < count; i += S2S_LANES)
