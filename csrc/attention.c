@@ -2,18 +2,22 @@
  * through pack, scores, softmax, context. No intrinsics and no arithmetic here, but for addresses:
  * numbers are touched by the kernels of one instruction set (kernels.h).
  *
- * One unit is up to `rows` query rows that share a key head (with grouped-query heads, rows of
- * several heads). Its keys are walked in blocks of 256, twice: for the greatest scores, then for
- * weights and context. Pairs that are hidden by their position (causal, window, lengths) are
- * skipped, as far as whole tiles of them go. Its scratch memory holds, in this order:
+ * One unit is query rows that share a key head (with grouped-query heads, rows of several heads),
+ * up to `rows` of them in a pass. A pass walks its keys in blocks of 256, twice: for the greatest
+ * scores, then for weights and context. Pairs that are hidden by their position (causal, window,
+ * lengths) are skipped, as far as whole tiles of them go. Its scratch memory holds, in this order:
  *
  *   query    [blocks of width][rows][S2S_LDA]   the rows, cut into blocks of 256 features
  *   scores   [slots][rows][S2S_LDA]             dot products, then weights, of one block a slot
- *   panels   [16][width][16]                    a block's keys, transposed; then its values, in
- *            [value panels][256][16]            panels of sixteen features
+ *   panels   [16][width][16]                    a block's keys, transposed
+ *   copies   [value panels][256][16]            a block's values, in panels of sixteen features
  *   tail     [256][16]                          the last, partial panel of the values, padded
  *   context  [rows][value panels * 16]          ordered sums so far
  *   bias     [256]                              a row's, widened
+ *
+ * Where they are small enough, panels and copies hold all blocks, and are kept for all passes of a
+ * unit: so a pass may be of few rows, whose scores stay in the cache. Else there is room for one
+ * block, and a unit is one pass.
  *
  * Where there are more blocks than slots (very long rows), those left over share the last slot, and
  * their scores are computed again in the second walk: memory stays bounded, and the bits the same.
@@ -25,12 +29,15 @@
 #include "pool.h"
 
 enum {
-    MOST_ROWS = 528,        /* more rows would not make packing any cheaper */
+    MOST_ROWS = 528,        /* of a pass: more would not make packing any cheaper */
     CACHED_SCORES = 1900000, /* bytes of scores to aim for */
+    PASS_SCORES = 400000,   /* the like, where panels are kept */
+    KEPT_PANELS = 2200000,  /* bytes of them, keys' and values', that are kept */
+    KEPT_BLOCKS = 64,       /* blocks that they are of: bits of a set */
     MOST_SCORES = 3400000,  /* bytes of scores that are never exceeded, but by one row's weights */
     SMALL_WORK = 131072,    /* multiply-adds that are done before another thread wakes up */
     ROWS_AHEAD = 192,       /* how early keys are asked for from memory; values twice as early */
-    COPY_ROWS = 96,         /* of a unit: from there on copying values into panels pays */
+    COPY_ROWS = 96,         /* of a unit: from there on copying values, keeping panels pays */
     COPY_AHEAD = 64,        /* how early values to copy are asked for */
     FEW_KEYS = 64,          /* keys that a unit of few rows packs at a time */
     HEADS_AHEAD = 2,        /* how early the newest keys of a cache are asked for */
@@ -45,22 +52,29 @@ typedef struct {
     const char *query, *key, *value, *mask, *bias, *sinks;
     const s2s_span *spans;
     char *result, *weights, *statistics;
-    int rows;                  /* of a unit */
-    int copies;                /* whether a block's values are copied into panels */
-    int64_t slots, tiles;      /* blocks of scores held; units of a key head */
-    size_t query_at, scores_at, panels_at, tail_at, context_at, bias_at, size; /* scratch, bytes */
+    int rows;                  /* of a pass */
+    int copies;                /* whether values are copied into panels */
+    int kept;                  /* whether all panels are kept for all passes of a unit */
+    int64_t unit_rows, tiles;  /* rows of a unit; units of a key head */
+    int64_t slots;             /* blocks of scores held */
+    int64_t panel_keys;        /* keys that panels have room for */
+    size_t query_at, scores_at, panels_at, copies_at, tail_at, context_at, bias_at; /* scratch, */
+    size_t size;                                                                    /* bytes */
 } job;
 
 /* One unit at work. Keys count from the sequence's first one; [from, to) are visible. */
 typedef struct {
     const job *jb;
-    int rows;
+    s2s_span span;
+    int64_t lead[S2S_MAX_LEAD], key_head;
+    const char *q, *k, *v, *mask, *bias;              /* at this unit's index of the leading axes */
+    char *out, *weights, *statistics;
+    char *query, *scores, *panels, *copies, *tail, *context, *bias_row; /* scratch */
+    uint64_t packed, copied;                          /* sets of the blocks that kept panels hold */
+
+    int rows;                                         /* from here on: of the pass */
     int64_t block;                                    /* where the first block begins */
     int64_t end;                                      /* past the last visible key of all rows */
-    int64_t packed;                                   /* keys in panels; the others are rows */
-    const char *k, *v, *mask, *bias;                  /* at this unit's index of the leading axes */
-    char *out, *weights, *statistics;
-    char *query, *scores, *panels, *tail, *context, *bias_row; /* scratch */
     int64_t head[MOST_ROWS], row[MOST_ROWS];          /* where a row is in the operands */
     int64_t from[MOST_ROWS], to[MOST_ROWS];
     int alike;                                        /* all rows see the same keys, masks apart */
@@ -123,10 +137,30 @@ static char *query_of(const unit *u, int64_t c, int row)
            + (c / S2S_BLOCK * jb->rows + row) * S2S_LDA * (ptrdiff_t)jb->compute->element_size;
 }
 
-/* Where the copy of a block's values has the line of its key `key`. */
+/* Where the copy of the values has the first panel's line of a key. */
 static char *copy_of(const unit *u, int64_t key)
 {
-    return u->panels + key * S2S_LANES * (ptrdiff_t)u->jb->compute->element_size;
+    const job *const jb = u->jb;
+    const ptrdiff_t size = (ptrdiff_t)jb->compute->element_size;
+    const int64_t block = jb->kept ? key / S2S_BLOCK * S2S_BLOCK : 0;
+    return u->copies
+           + (block * round_up(jb->p->value_width, S2S_LANES) + key % S2S_BLOCK * S2S_LANES) * size;
+}
+
+/* Whether a set of blocks has one already; from now on it has. */
+static int is_in(uint64_t *set, int64_t block)
+{
+    const uint64_t one = (uint64_t)1 << block / S2S_BLOCK;
+    const int was = (*set & one) != 0;
+    *set |= one;
+    return was;
+}
+
+/* Asks for a row that is needed soon. */
+static void ask_for_row(const char *row, int64_t bytes)
+{
+    for (int64_t i = 0; i < bytes; i += CACHE_LINE)
+        ask_for(row, i);
 }
 
 /* Whether the block's scores lie in a slot of their own. */
@@ -166,32 +200,41 @@ static int64_t few_dots(unit *u, int64_t block, int first, int count, int64_t fr
     return j;
 }
 
-/* The keys [from, to), from a multiple of 16, in panels: transposed, unless they lie so already. */
+/* The keys [from, to) of a block, from a multiple of 16, in panels: transposed, unless they lie so
+ * already. */
 static const char *panels_of(unit *u, int64_t from, int64_t to)
 {
     const job *const jb = u->jb;
     const s2s_attention_problem *const p = jb->p;
-    if (to <= u->packed)
+    if (to <= u->span.packed)
         return u->k + from / S2S_LANES * p->key.row;
     const ptrdiff_t size = (ptrdiff_t)p->width * (ptrdiff_t)jb->compute->element_size;
+    const int64_t first = jb->kept ? 0 : from; /* key in the room for panels */
+    char *const panels = u->panels + (from - first) * size;
+    if (jb->kept) { /* the whole block: other rows may see more of it */
+        const int64_t block = from / S2S_BLOCK * S2S_BLOCK;
+        if (is_in(&u->packed, block))
+            return panels;
+        from = max64(block, u->span.packed);
+        to = min64(block + S2S_BLOCK, u->span.keys);
+    }
     for (int64_t j = from; j < to; j += S2S_LANES) {
         const int count = (int)min64(S2S_LANES, to - j);
-        char *const panel = u->panels + (j - from) * size;
+        char *const panel = u->panels + (j - first) * size;
         if (p->packed) {
             /* Rows in the room of a panel: of sixteen copied ones the last may be anything. Those
              * of another head are a jump away, which no processor foresees: they are asked for. */
-            char *const rows = u->panels + (S2S_BLOCK - S2S_LANES) * size;
+            char *const rows = u->panels + (jb->panel_keys - S2S_LANES) * size;
             const char *const at = u->k + j / S2S_LANES * p->key.row;
             const int64_t bytes = count * p->width * (int64_t)jb->in->element_size;
-            for (int64_t i = 0; i < bytes; i += CACHE_LINE)
-                ask_for(at, HEADS_AHEAD * p->key.head + i);
+            ask_for_row(at + HEADS_AHEAD * p->key.head, bytes);
             jb->in->widen(at, count * p->width, rows);
             jb->compute->pack(rows, p->width, S2S_LANES, p->width, 0, panel);
         } else
             jb->in->pack(u->k + j * p->key.row, p->key.row / (ptrdiff_t)jb->in->element_size,
                          count, p->width, ROWS_AHEAD, panel);
     }
-    return u->panels;
+    return panels;
 }
 
 /* The mask and the bias of one row, where there are any. */
@@ -224,15 +267,15 @@ static void dot_products(unit *u, int64_t block, int first, int count, range see
     const job *const jb = u->jb;
     const s2s_attention_problem *const p = jb->p;
     int64_t start = seen.from / S2S_LANES * S2S_LANES;
-    if (!p->packed && count <= S2S_DOT_ROWS)
+    if (!p->packed && !jb->kept && count <= S2S_DOT_ROWS)
         start = few_dots(u, block, first, count, start, seen.to);
     const int chunk = jb->compute->tile_rows;
     const ptrdiff_t panel = (ptrdiff_t)p->width * S2S_LANES;
     /* Few rows: packing waits for memory, the tile does not, so that they should take turns. */
-    const int64_t step = count > chunk ? S2S_BLOCK : FEW_KEYS;
+    const int64_t step = jb->copies ? S2S_BLOCK : FEW_KEYS;
     for (int64_t stop, j = start; j < seen.to; j = stop) {
-        const int in_panels = j < u->packed;
-        stop = min64(j + step, in_panels ? min64(seen.to, u->packed) : seen.to);
+        const int in_panels = j < u->span.packed;
+        stop = min64(j + step, in_panels ? min64(seen.to, u->span.packed) : seen.to);
         const char *const panels = panels_of(u, j, stop);
         const s2s_kernels *const kernels = in_panels ? jb->in : jb->compute; /* of the panels */
         const ptrdiff_t element = (ptrdiff_t)kernels->element_size;
@@ -280,10 +323,12 @@ static void copy_values(unit *u, int64_t block, range seen)
 {
     const job *const jb = u->jb;
     const s2s_attention_problem *const p = jb->p;
-    if (seen.from < seen.to)
-        jb->in->split(u->v + seen.from * p->value.row,
-                      p->value.row / (ptrdiff_t)jb->in->element_size, (int)(seen.to - seen.from),
-                      p->value_width, COPY_AHEAD, copy_of(u, seen.from - block));
+    if (seen.from >= seen.to || (jb->kept && is_in(&u->copied, block)))
+        return;
+    if (jb->kept)
+        seen = (range){block, min64(block + S2S_BLOCK, u->span.keys)};
+    jb->in->split(u->v + seen.from * p->value.row, p->value.row / (ptrdiff_t)jb->in->element_size,
+                  (int)(seen.to - seen.from), p->value_width, COPY_AHEAD, copy_of(u, seen.from));
 }
 
 /* context (+)= the chunk's weights of one block x the values [seen.from, seen.to): from the copy,
@@ -302,8 +347,8 @@ static void add_context(unit *u, int64_t block, int first, int count, range seen
     const int depth = (int)(seen.to - seen.from);
     if (jb->copies) {
         jb->compute->tile(count, (int)(stride / S2S_LANES), weights,
-                          copy_of(u, seen.from - block), S2S_LANES, S2S_BLOCK * S2S_LANES, 0,
-                          depth, context, stride, add, 1);
+                          copy_of(u, seen.from), S2S_LANES, S2S_BLOCK * S2S_LANES, 0, depth,
+                          context, stride, add, 1);
         return;
     }
     jb->in->tile(count, (int)whole, weights, values, row, S2S_LANES, 2 * ROWS_AHEAD * row, depth,
@@ -420,62 +465,30 @@ static void store(unit *u, int r, int sees_none)
     }
 }
 
-static void attend(void *job_, int64_t number_of_unit, void *scratch)
+/* The rows [first, last) of the unit's key head. */
+static void pass(unit *u, int64_t first, int64_t last)
 {
-    const job *const jb = job_;
+    const job *const jb = u->jb;
     const s2s_attention_problem *const p = jb->p;
-    const int64_t tile = number_of_unit % jb->tiles;
-    const int64_t key_head = number_of_unit / jb->tiles % p->key_heads;
-    const int64_t index = number_of_unit / jb->tiles / p->key_heads;
-    unit state, *const u = &state;
+    const int64_t queries = u->span.queries;
 
-    /* 1. Which rows: those of one sequence (an index of the leading axes) and one key head. */
-    s2s_span span = {.queries = p->queries, .keys = p->keys, .offset = p->offset,
-                     .packed = p->keys};
-    if (jb->spans)
-        span = jb->spans[index];
-    u->packed = p->packed ? span.packed : 0;
-    const int64_t group = p->heads / p->key_heads, first = tile * jb->rows;
-    u->jb = jb;
-    u->rows = (int)min64(jb->rows, group * span.queries - first);
-    if (u->rows <= 0)
-        return;
-    int64_t lead[S2S_MAX_LEAD], rest = index;
-    for (int axis = p->lead_axes - 1; axis >= 0; axis--) {
-        lead[axis] = rest % p->lead[axis];
-        rest /= p->lead[axis];
-    }
-    u->k = jb->key + offset_of(p, &p->key, lead) + key_head * p->key.head
-           + span.key_start * p->key.row;
-    u->v = jb->value + offset_of(p, &p->value, lead) + key_head * p->value.head
-           + span.key_start * p->value.row;
-    u->mask = jb->mask ? jb->mask + offset_of(p, &p->mask, lead) : NULL;
-    u->bias = jb->bias ? jb->bias + offset_of(p, &p->bias, lead) : NULL;
-    u->out = jb->result + offset_of(p, &p->out, lead) + span.query_start * p->out.row;
-    u->weights = jb->weights ? jb->weights + offset_of(p, &p->weights, lead) : NULL;
-    u->statistics = jb->statistics ? jb->statistics + offset_of(p, &p->statistics, lead)
-                                         + span.query_start * p->statistics.row
-                                   : NULL;
-    u->query = (char *)scratch + jb->query_at;
-    u->scores = (char *)scratch + jb->scores_at;
-    u->panels = (char *)scratch + jb->panels_at;
-    u->tail = (char *)scratch + jb->tail_at;
-    u->context = (char *)scratch + jb->context_at;
-    u->bias_row = (char *)scratch + jb->bias_at;
-    u->block = span.keys;
+    /* 1. Where the rows are, and which keys they see. */
+    u->rows = (int)min64(jb->rows, last - first);
+    u->block = u->span.keys;
     u->end = 0;
     u->alike = 1;
-    int64_t head = key_head * group + first / span.queries, row = first % span.queries;
+    int64_t head = u->key_head * (p->heads / p->key_heads) + first / queries;
+    int64_t row = first % queries;
     for (int r = 0; r < u->rows; r++, row++) {
-        if (row == span.queries) {
+        if (row == queries) {
             head++;
             row = 0;
         }
         u->head[r] = head;
         u->row[r] = row;
-        const int64_t position = u->row[r] + span.offset;
+        const int64_t position = u->row[r] + u->span.offset;
         u->from[r] = max64(0, position - p->left);
-        u->to[r] = min64(span.keys, position + p->right + 1);
+        u->to[r] = min64(u->span.keys, position + p->right + 1);
         u->alike &= u->from[r] == u->from[0] && u->to[r] == u->to[0];
         if (u->from[r] < u->to[r]) {
             u->block = min64(u->block, u->from[r] / S2S_BLOCK * S2S_BLOCK);
@@ -485,14 +498,18 @@ static void attend(void *job_, int64_t number_of_unit, void *scratch)
         u->sums[r] = 0;
     }
 
-    /* 2. The query rows, in blocks. */
-    const char *const q =
-        jb->query + offset_of(p, &p->query, lead) + span.query_start * p->query.row;
+    /* 2. The query rows, in blocks. Where their results go, and the next pass's rows, which lie
+     * about a pass further on, are asked for. */
+    const ptrdiff_t element = (ptrdiff_t)jb->out->element_size;
     for (int r = 0; r < u->rows; r++) {
-        const char *from = q + u->head[r] * p->query.head + u->row[r] * p->query.row;
+        const char *const from = u->q + u->head[r] * p->query.head + u->row[r] * p->query.row;
         for (int64_t c = 0; c < p->width; c += S2S_BLOCK)
-            jb->out->widen(from + c * (ptrdiff_t)jb->out->element_size,
-                           min64(S2S_BLOCK, p->width - c), query_of(u, c, r));
+            jb->out->widen(from + c * element, min64(S2S_BLOCK, p->width - c), query_of(u, c, r));
+        if (jb->kept) {
+            ask_for_row(u->out + u->head[r] * p->out.head + u->row[r] * p->out.row,
+                        p->value_width * element);
+            ask_for_row(from + jb->rows * p->query.row, p->width * element);
+        }
     }
 
     /* 3. The greatest score of each row, its sink among them. */
@@ -503,7 +520,7 @@ static void attend(void *job_, int64_t number_of_unit, void *scratch)
     for (int r = 0; r < u->rows; r++) {
         blind[r] = u->greatest[r] == -INFINITY;
         if (jb->sinks) {
-            sinks[r] = number(jb, jb->sinks + offset_of(p, &p->sinks, lead)
+            sinks[r] = number(jb, jb->sinks + offset_of(p, &p->sinks, u->lead)
                                       + u->head[r] * p->sinks.head);
             if (sinks[r] > u->greatest[r])
                 u->greatest[r] = sinks[r];
@@ -527,32 +544,95 @@ static void attend(void *job_, int64_t number_of_unit, void *scratch)
     }
 }
 
-/* How many query rows make a unit: enough to make packing cheap, few enough for the cache and for
- * every thread to have a share; and how many blocks of scores it holds. No result depends on it. */
+/* A unit: rows of one sequence (an index of the leading axes) and one key head. */
+static void attend(void *job_, int64_t number_of_unit, void *scratch)
+{
+    const job *const jb = job_;
+    const s2s_attention_problem *const p = jb->p;
+    const int64_t index = number_of_unit / jb->tiles / p->key_heads;
+    unit state, *const u = &state;
+
+    u->jb = jb;
+    u->span = (s2s_span){.queries = p->queries, .keys = p->keys, .offset = p->offset,
+                         .packed = p->keys};
+    if (jb->spans)
+        u->span = jb->spans[index];
+    if (!p->packed)
+        u->span.packed = 0;
+    const int64_t rows = p->heads / p->key_heads * u->span.queries;
+    const int64_t begin = number_of_unit % jb->tiles * jb->unit_rows;
+    const int64_t end = min64(begin + jb->unit_rows, rows);
+
+    int64_t rest = index;
+    for (int axis = p->lead_axes - 1; axis >= 0; axis--) {
+        u->lead[axis] = rest % p->lead[axis];
+        rest /= p->lead[axis];
+    }
+    u->key_head = number_of_unit / jb->tiles % p->key_heads;
+    u->q = jb->query + offset_of(p, &p->query, u->lead) + u->span.query_start * p->query.row;
+    u->k = jb->key + offset_of(p, &p->key, u->lead) + u->key_head * p->key.head
+           + u->span.key_start * p->key.row;
+    u->v = jb->value + offset_of(p, &p->value, u->lead) + u->key_head * p->value.head
+           + u->span.key_start * p->value.row;
+    u->mask = jb->mask ? jb->mask + offset_of(p, &p->mask, u->lead) : NULL;
+    u->bias = jb->bias ? jb->bias + offset_of(p, &p->bias, u->lead) : NULL;
+    u->out = jb->result + offset_of(p, &p->out, u->lead) + u->span.query_start * p->out.row;
+    u->weights = jb->weights ? jb->weights + offset_of(p, &p->weights, u->lead) : NULL;
+    u->statistics = jb->statistics ? jb->statistics + offset_of(p, &p->statistics, u->lead)
+                                         + u->span.query_start * p->statistics.row
+                                   : NULL;
+    u->query = (char *)scratch + jb->query_at;
+    u->scores = (char *)scratch + jb->scores_at;
+    u->panels = (char *)scratch + jb->panels_at;
+    u->copies = (char *)scratch + jb->copies_at;
+    u->tail = (char *)scratch + jb->tail_at;
+    u->context = (char *)scratch + jb->context_at;
+    u->bias_row = (char *)scratch + jb->bias_at;
+    u->packed = u->copied = 0;
+    for (int64_t first = begin; first < end; first += jb->rows)
+        pass(u, first, end);
+}
+
+/* How many query rows make a unit and a pass: enough to make packing cheap, few enough for the cache
+ * and for every thread to have a share; and how many blocks of scores there is room for. No result
+ * depends on it. */
 static void choose_rows(job *jb, int64_t groups, int64_t group_rows, int threads)
 {
     const s2s_attention_problem *const p = jb->p;
     const int step = jb->compute->tile_rows;
-    const int64_t block_size = S2S_LDA * (int64_t)jb->compute->element_size; /* of one row */
+    const int64_t size = (int64_t)jb->compute->element_size;
+    const int64_t block_size = S2S_LDA * size; /* of one row */
     int64_t total = blocks(p->keys);
-    /* What a window over one unit touches, unless its rows go on with another head; the weights are
+    const int64_t panels =
+        total * S2S_BLOCK * (p->width + round_up(p->value_width, S2S_LANES)) * size;
+    const int few_blocks = total <= KEPT_BLOCKS;
+    /* What a window over one pass touches, unless its rows go on with another head; the weights are
      * read from the slots at the end, and then every block needs its own. */
     if (!jb->weights && p->left < p->keys && p->right < p->keys)
         total = min64(total, blocks(p->left + p->right + min64(p->queries, MOST_ROWS)) + 1);
-    int64_t rows = min64(MOST_ROWS, CACHED_SCORES / (total * block_size));
     const int64_t shares = 4 * threads;
+    int64_t share = group_rows; /* rows of a unit, for there to be enough units */
     if (threads > 1)
-        rows = min64(rows, round_up((groups * group_rows + shares - 1) / shares, step));
-    rows = max64(step, rows / step * step);
+        share = min64(share, round_up((groups * group_rows + shares - 1) / shares, step));
+    const int keeps = share >= COPY_ROWS && few_blocks && panels <= KEPT_PANELS;
+
+    int64_t rows = min64(MOST_ROWS, (keeps ? PASS_SCORES : CACHED_SCORES) / (total * block_size));
+    rows = max64(step, min64(rows, round_up(share, step)) / step * step);
     if (total * block_size * step > MOST_SCORES) /* scores computed twice: fewer passes over keys */
         rows = max64(rows, 2 * step);
     if (jb->weights)
         rows = max64(1, min64(rows, MOST_SCORES / (total * block_size)));
-    /* As many units as that takes, all of about the same size. */
-    jb->tiles = (group_rows + rows - 1) / rows;
-    rows = min64(rows, round_up((group_rows + jb->tiles - 1) / jb->tiles, step));
-    jb->rows = (int)min64(rows, group_rows);
+    /* As many units, and passes of them, as that takes, all of about the same size. */
+    jb->unit_rows = keeps ? share : rows;
+    jb->tiles = (group_rows + jb->unit_rows - 1) / jb->unit_rows;
+    jb->unit_rows = min64(group_rows, round_up((group_rows + jb->tiles - 1) / jb->tiles, step));
+    rows = min64(rows, jb->unit_rows);
+    const int64_t passes = (jb->unit_rows + rows - 1) / rows;
+    jb->rows = (int)min64(rows, round_up((jb->unit_rows + passes - 1) / passes, step));
+    jb->kept = keeps && passes > 1;
     jb->slots = jb->weights ? total : max64(1, min64(total, MOST_SCORES / (jb->rows * block_size)));
+    jb->copies = jb->kept || jb->rows >= COPY_ROWS;
+    jb->panel_keys = jb->kept ? round_up(p->keys, S2S_BLOCK) + S2S_LANES : S2S_BLOCK;
 }
 
 int s2s_attention(const s2s_attention_problem *problem, int isa, int threads, double scale,
@@ -589,15 +669,16 @@ int s2s_attention(const s2s_attention_problem *problem, int isa, int threads, do
     threads = (int)min64(threads, 1 + work / SMALL_WORK);
     choose_rows(&jb, groups, group_rows, threads);
 
-    jb.copies = jb.rows >= COPY_ROWS;
-    const int64_t copied = jb.copies ? round_up(p->value_width, S2S_LANES) : 0;
     const size_t size = jb.compute->element_size, rows = (size_t)jb.rows;
+    const size_t panels = (size_t)(jb.panel_keys * p->width) * size;
+    const size_t copies = (size_t)(jb.panel_keys * round_up(p->value_width, S2S_LANES)) * size;
     const struct {
         size_t *at, size;
     } parts[] = {
         {&jb.query_at, rows * S2S_LDA * (size_t)blocks(p->width) * size},
         {&jb.scores_at, rows * S2S_LDA * (size_t)jb.slots * size},
-        {&jb.panels_at, S2S_BLOCK * (size_t)max64(p->width, copied) * size},
+        {&jb.panels_at, panels},
+        {&jb.copies_at, jb.copies ? copies : 0},
         {&jb.tail_at, S2S_BLOCK * S2S_LANES * size},
         {&jb.context_at, rows * (size_t)round_up(p->value_width, S2S_LANES) * size},
         {&jb.bias_at, S2S_BLOCK * size},
