@@ -46,11 +46,13 @@ class Linear:
         *,
         plus: Array | None = None,
         times: Array | None = None,
+        out: Array | None = None,
     ) -> Array:
-        """x (..., inputs) -> (..., outputs), at last plus or times an array of that shape."""
+        """x (..., inputs) -> (..., outputs), at last plus or times an array of that shape. The
+        result may lie in `out`, or elsewhere."""
         active = current()
         if active.backend == "native":
-            return native.linear(self.weights, active, x, activation, plus, times)
+            return native.linear(self.weights, active, x, activation, plus, times, out)
         matrix = self.matrix
         if matrix.scales is None:
             weight = matrix.rows().T
@@ -105,8 +107,8 @@ class Convolution:
     def channels(self) -> int:
         return self.linear.matrix.inputs // self.kernel
 
-    def __call__(self, x: Array, activation: str = "none") -> Array:
-        """x (time, channels) -> (time / stride, rounded up, outputs)."""
+    def __call__(self, x: Array, activation: str = "none", *, plus: Array | None = None) -> Array:
+        """x (time, channels) -> (time / stride, rounded up, outputs), at last plus the like."""
         time, channels = x.shape
         padded = np.zeros((time + self.kernel - 1, channels), np.float32)
         before = (self.kernel - 1) // 2
@@ -118,7 +120,7 @@ class Convolution:
             (self.stride * row, column),
             writeable=False,
         )
-        return self.linear(windows, activation)
+        return self.linear(windows, activation, plus=plus)
 
 
 @dataclass(frozen=True, eq=False)
@@ -340,17 +342,25 @@ class SpectrumEmbedding:
                     f"spectra: expected shapes (frames, {self.bands}); spectrum {i} has"
                     f" {spectrum.shape}"
                 )
-        every = [self.second(self.first(x, self.activation), self.activation) for x in sources]
+        every = [self._one(spectrum) for spectrum in sources]
         lengths = np.array([len(x) for x in every], np.int64)
+        if len(every) == 1:
+            return every[0][None], lengths
         padded = np.zeros((len(every), lengths.max(), self.width), np.float32)
         for row, x in zip(padded, every, strict=True):
-            np.add(x, self.positions(0, len(x)), out=row[: len(x)])
+            row[: len(x)] = x
         return padded, lengths
+
+    def _one(self, spectrum: Array) -> Array:
+        """(frames, bands) -> (time, features)."""
+        x = self.first(spectrum, self.activation)
+        positions = self.positions(0, -(-len(x) // self.second.stride))
+        return self.second(x, self.activation, plus=positions)
 
 
 # ---- sublayers: x -> plus + f(x) ----
 
-SOME_ROWS = 15 * PANEL
+SOME_ROWS = 24 * PANEL
 """Rows that go through several layers at a time, where all of them would leave the cache."""
 
 
@@ -376,11 +386,12 @@ class FeedForward:
     def width(self) -> int:
         return self.up.matrix.inputs
 
-    def __call__(self, x: Array, plus: Array) -> Array:
+    def __call__(self, x: Array, plus: Array, out: Array | None = None) -> Array:
+        """x, plus and the result (..., features). It may lie in `out`, or elsewhere."""
         hidden = self.up(x, self.activation)
         if self.gate is not None:
             hidden = self.gate(x, times=hidden)
-        return self.down(hidden, plus=plus)
+        return self.down(hidden, plus=plus, out=out)
 
 
 @dataclass(frozen=True, eq=False)

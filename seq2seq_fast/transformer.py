@@ -88,21 +88,28 @@ class EncoderLayer:
         flat, flat_every, flat_merged = (a.reshape(-1, a.shape[-1]) for a in (x, every, merged))
         chunks = [slice(start, start + some) for start in range(0, len(flat), some)]
         for rows in chunks:
-            flat_every[rows] = self._before(flat[rows])
+            _put(flat_every[rows], self._before(flat[rows], flat_every[rows]))
         attention.attend(every, lengths, merged)
         for rows in chunks:
-            flat[rows] = self._after(flat_merged[rows], flat[rows])
+            _put(flat[rows], self._after(flat_merged[rows], flat[rows]))
         return x
 
-    def _before(self, x: Array) -> Array:
-        """What attention takes."""
-        return self.attention.projection(self.attention_norm.before(x))
+    def _before(self, x: Array, out: Array | None = None) -> Array:
+        """What attention takes, which may lie in `out`, or elsewhere."""
+        return self.attention.projection(self.attention_norm.before(x), out=out)
 
     def _after(self, merged: Array, x: Array) -> Array:
-        """From what attention gave, and the layer's input, to its output."""
+        """From what attention gave, and the layer's input, to its output, which may lie in the
+        input's place."""
         y = self.attention_norm.after(self.attention.output(merged, plus=x))
         place = self.feed_forward_norm
-        return place.after(self.feed_forward(place.before(y), y))
+        return place.after(self.feed_forward(place.before(y), y, out=x))
+
+
+def _put(place: Array, x: Array) -> None:
+    """x, where it does not lie there already."""
+    if x.__array_interface__["data"] != place.__array_interface__["data"]:
+        place[...] = x
 
 
 class Room:
