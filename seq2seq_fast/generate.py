@@ -588,21 +588,28 @@ class _Vocabulary:
         self.places: Array | None = None
         if options.vocabulary is None:
             return
-        lists = [_rising(ids) for ids in options.vocabulary]
-        for i, ids in enumerate(lists):
-            if not len(_places(ids, [model.eos])):
+        allowed = np.ones(model.vocabulary_size, bool)
+        allowed[never] = False
+        lists = []
+        for i, given in enumerate(options.vocabulary):
+            ids = _rising(given)
+            if not (ids == model.eos).any():
                 raise ValueError(f"vocabulary: the list of source {i} lacks the end, {model.eos}")
-        lists = [_without(ids, never) for ids in lists]
+            lists.append(ids[allowed[ids]])
         if min(map(len, lists)) == 0:
             raise ValueError("vocabulary: a list has no token that is not suppressed")
         self.lists = [ids for ids in lists for _ in range(samples)]
-        self.union = lists[0] if len(lists) == 1 else np.unique(np.concatenate(lists))
-        # Where each source's tokens stand in the union; past its list, nowhere.
+        self.union = lists[0]
         self.lengths = np.array([len(ids) for ids in self.lists])
         if len(lists) > 1:
+            wanted = np.zeros(len(allowed), bool)
+            wanted[np.concatenate(lists)] = True
+            self.union = np.flatnonzero(wanted)
+            # Where each source's tokens stand in the union; past its list, nowhere.
+            at = np.cumsum(wanted) - 1
             self.places = np.zeros((len(self.lists), self.lengths.max()), np.int64)
             for row, ids in zip(self.places, self.lists, strict=True):
-                row[: len(ids)] = np.searchsorted(self.union, ids)
+                row[: len(ids)] = at[ids]
 
     def arrange(self, logits: Array, sources: Array, beams: int) -> Array:
         """Logits (rows, union) -> (rows, longest list), each row's own tokens first, then -inf."""
@@ -641,13 +648,6 @@ def _places(rising: Array, ids: Sequence[int] | Array) -> Array:
     wanted = np.asarray(ids, np.int64)
     at = np.minimum(np.searchsorted(rising, wanted), len(rising) - 1)
     return at[rising[at] == wanted]
-
-
-def _without(rising: Array, ids: Array) -> Array:
-    """What is in a rising array and not among the ids."""
-    kept = np.ones(len(rising), bool)
-    kept[_places(rising, ids)] = False
-    return rising[kept]
 
 
 def _repeats(tokens: list[int], n: int) -> list[int]:

@@ -460,10 +460,10 @@ class Program:
         length = int(self.step_number[0])
         # The first that follows a row takes its place, so that only others are copied, into the
         # places of rows that nothing follows.
-        before = self.place[rows]
-        stays = np.zeros(len(rows), bool)
-        stays[np.unique(before, return_index=True)[1]] = True
-        stays &= before // self.beams == np.arange(len(rows)) // self.beams
+        before, every = self.place[rows], np.arange(len(rows))
+        first = np.empty(self.rows, np.intp)
+        first[before[::-1]] = every[::-1]  # of equal ones the last assignment counts
+        stays = (first[before] == every) & (before // self.beams == every // self.beams)
         is_free = np.ones(len(rows), bool)
         is_free[before[stays]] = False
         targets, sources = np.flatnonzero(is_free), before[~stays]
