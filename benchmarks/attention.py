@@ -13,9 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
-import os
-import shutil
 import statistics
 import subprocess
 import sys
@@ -23,11 +20,11 @@ import tempfile
 import time
 from pathlib import Path
 
+import limits
 import numpy as np
 
 from seq2seq_fast import KeyValueCache, attention, bench, use
 
-HERE = Path(__file__).parent
 ROUNDS = 9
 
 
@@ -71,36 +68,48 @@ def main() -> None:
 def grid(threads: int, quick: bool) -> list[dict]:
     """The table of one number of threads."""
     print(bench.header())
-    rows = []
+    rows, shapes = [], []
 
     def report(shape: bench.Shape, row: dict[str, bench.Cell]) -> None:
         print(bench.line(shape, row, list(bench._CONTESTANTS)), flush=True)
         cells = {name: cell.__dict__ for name, cell in row.items()}
         rows.append({"shape": str(shape), "ratio": bench.ratio(row), "cells": cells})
+        shapes.append(shape)
 
     bench.measure(bench.GRID if quick else bench.WIDE_GRID, threads, report)
     ratios = [row["ratio"] for row in rows]
-    mean = math.exp(statistics.fmean(map(math.log, ratios)))
+    mean = statistics.geometric_mean(ratios)
     slower = [row["shape"] for row in rows if row["ratio"] < 1]
     print(f"\nfastest peer / native: geometric mean {mean:.2f}, least {min(ratios):.2f}")
     print(f"slower than a peer: {'; '.join(slower) or 'none'}")
+    machine = limits.measure()
+    if machine is not None:
+        for row, shape in zip(rows, shapes, strict=True):
+            row["least"] = least_seconds(machine, shape, threads)
+        native = statistics.geometric_mean(
+            row["cells"]["native"]["seconds"] / row["least"] for row in rows
+        )
+        print(
+            f"the least that products and reads take ({machine}):\nnative takes {native:.2f} times"
+            f" that, the fastest peer {native * mean:.2f} times (geometric means): so much faster"
+            " than peers one can be at most"
+        )
     return rows
 
 
+def least_seconds(machine: limits.Limits, shape: bench.Shape, threads: int) -> float:
+    """What the visible pairs' products take, or reading keys and values, if that is more."""
+    heads = shape.batch * shape.heads
+    pairs = shape.queries * shape.keys
+    if shape.causal:  # as many queries as keys
+        pairs = shape.queries * (shape.queries + 1) // 2
+    products = limits.Products(2 * heads * pairs * shape.width)
+    key_heads = shape.batch * (shape.key_heads or shape.heads)
+    size = 2 * key_heads * shape.keys * shape.width * np.dtype(shape.dtype).itemsize
+    return max(machine.least(products) or 0, size / machine.read_rate(size)) / threads
+
+
 # ---- goals: the kernel beside the machine ----
-
-
-def machine() -> dict[str, float]:
-    """What machine.c prints; {} without a compiler."""
-    compiler = os.environ.get("CC", "cc")
-    if shutil.which(compiler) is None:
-        return {}
-    with tempfile.TemporaryDirectory() as folder:
-        program = Path(folder, "machine")
-        flags = ["-O3", "-march=native"]
-        subprocess.run([compiler, *flags, HERE / "machine.c", "-o", program], check=True)
-        lines = subprocess.run([program], check=True, capture_output=True, text=True).stdout
-    return {name: float(value) for name, value in map(str.split, lines.splitlines())}
 
 
 def seconds(compute, least: float = 0.05) -> float:
@@ -119,15 +128,13 @@ def seconds(compute, least: float = 0.05) -> float:
 
 
 def goals() -> list[dict]:
-    limits = machine()
-    if not limits:
+    machine = limits.measure()
+    if machine is None:
         print("no C compiler: nothing to compare with")
         return []
-    peak = limits.pop("multiply-add")
-    sizes = {int(size): rate for size, rate in limits.items()}
-    reads = ", ".join(f"{size >> 20} MB {rate:.0f}" for size, rate in sizes.items())
-    print(f"one core: {peak:.0f} Gflop/s of multiply and add; reads, GB/s: {reads}\n")
-    found = [{"peak": peak, "read": limits}]
+    print(machine, end="\n\n")
+    peak = 2 * machine.floats / 1e9
+    found = [{"peak": peak, "read": {n: r / 1e9 for n, r in machine.reads.items()}}]
     rng = np.random.default_rng(0)
 
     def draw(*shape, dtype=np.float32):
@@ -156,12 +163,11 @@ def goals() -> list[dict]:
             cache = KeyValueCache(1, heads, 64, capacity=keys, dtype=dtype)
             cache.append(k, v)
             size = k.nbytes + v.nbytes
-            nearest = min(sizes, key=lambda s: abs(math.log(s / size)))
             for layout, operands in (("rows", (k, v)), ("cache", (cache,))):
                 with use(threads=1):
                     rate = size / seconds(lambda q=q, o=operands: attention(q, *o)) / 1e9
                 name = f"decode, {np.dtype(dtype).name}, {size / 2**20:.0f} MB, {layout}"
-                row(name, rate, "GB/s", rate / sizes[nearest])
+                row(name, rate, "GB/s", 1e9 * rate / machine.read_rate(size))
     tiny = [draw(8, keys, 64) for keys in (1, 16, 16)]
     with use(threads=1):
         row("a call: 8 x 1 x 16 x 64", 1e6 * seconds(lambda: attention(*tiny)), "us")

@@ -19,9 +19,10 @@ from pathlib import Path
 
 import ctranslate2
 import faster_whisper
+import limits
 import numpy as np
 import soundfile
-from turns import rounds, share_of_python
+from turns import at_most, rounds, share_of_python
 
 from seq2seq_fast import Transcriber, use
 from seq2seq_fast.audio import Recording
@@ -36,9 +37,8 @@ PAIRS = (("float32", "float32"), ("float16", "float32"), ("int8", "int8"))
 """Our weights, and what CTranslate2 computes in."""
 
 
-def encoding(transcriber, theirs, found):
+def encoding(transcriber, theirs, spectrum, found):
     """Half a minute of speech."""
-    spectrum = Recording(speech.all_in_turn()).window(0, 80)
     features = ctranslate2.StorageView.from_array(np.ascontiguousarray(spectrum.T[None]))
 
     def ours():
@@ -99,6 +99,10 @@ def main() -> None:
           f"faster-whisper {faster_whisper.__version__}", sep="\n")  # fmt: skip
     print(f"Whisper tiny.en; median ± half the range of {options.rounds} rounds in turn\n")
     folder, table = str(find_model()), []
+    machine = limits.measure()
+    if machine is not None:
+        print(machine)
+    spectrum = Recording(speech.all_in_turn()).window(0, 80)
     for weights, compute in PAIRS:
         transcriber = Transcriber(folder, weights=weights)
         for threads in (1, 2):
@@ -106,12 +110,16 @@ def main() -> None:
             whisper = faster_whisper.WhisperModel(folder, compute_type=compute, cpu_threads=threads)
             with use(threads=threads):
                 found = {}
-                contestants = encoding(transcriber, theirs, found)
+                contestants = encoding(transcriber, theirs, spectrum, found)
                 times = rounds(contestants, options.rounds)
                 values = np.array(found["ctranslate2"])
                 error = np.abs(found["ours"].values - values).max()
                 row = {"weights": weights, "threads": threads}
-                report(table, row, "encode", times, 1e3, "ms", f"differ by {error:.1e}")
+                note = f"differ by {error:.1e}"
+                if machine is not None:
+                    work = limits.encoding(transcriber.model.encoder, len(spectrum) // 2)
+                    note += at_most(times, machine.least(work, threads))
+                report(table, row, "encode", times, 1e3, "ms", note)
 
                 contestants, tokens = decoding(
                     transcriber, theirs, found["ours"], found["ctranslate2"]
@@ -121,10 +129,10 @@ def main() -> None:
                 note = f"{same} of {TOKENS} tokens alike"
                 report(table, row, "decode", times, 1e3 / TOKENS, "ms a token", note)
 
-                spectrum = np.zeros((3000, transcriber.bands), np.float32)
+                silence = np.zeros((3000, transcriber.bands), np.float32)
                 never = list(range(transcriber.vocabulary.end, transcriber.model.vocabulary_size))
                 share = share_of_python(
-                    transcriber.model, [spectrum], max_length=TOKENS, suppress=never
+                    transcriber.model, [silence], max_length=TOKENS, suppress=never
                 )
                 print(f"{weights:8} threads {threads} Python's share of a step: {share:.0%}")
 

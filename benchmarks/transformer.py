@@ -19,8 +19,9 @@ import tempfile
 from pathlib import Path
 
 import ctranslate2
+import limits
 import numpy as np
-from turns import rounds
+from turns import at_most, rounds
 
 from seq2seq_fast import load, use
 from seq2seq_fast.bench import describe
@@ -61,6 +62,9 @@ def main() -> None:
     rng = np.random.default_rng(0)
     peer = of_transformers()
     table = []
+    machine = limits.measure()
+    if machine is not None:
+        print(machine)
     with tempfile.TemporaryDirectory() as folder:
         names = random_ctranslate2.write(
             folder, layers=LAYERS, width=WIDTH, inner=INNER, vocabulary=VOCABULARY, heads=HEADS,
@@ -79,7 +83,7 @@ def main() -> None:
                     for beams in (1, 4):
                         row = compare(
                             model, theirs, peer if weights == "float32" else None, names, sources,
-                            beams, threads, ROUNDS if batch < 64 else 3,
+                            beams, threads, ROUNDS if batch < 64 else 3, machine,
                         )  # fmt: skip
                         row.update(weights=weights, threads=threads, batch=batch, beams=beams)
                         table.append(row)
@@ -91,7 +95,7 @@ def main() -> None:
         options.json.write_text(json.dumps({"machine": describe(), "rows": table}, indent=1))
 
 
-def compare(model, theirs, peer, names, sources, beams, threads, count):
+def compare(model, theirs, peer, names, sources, beams, threads, count, machine):
     """Times and tokens of one cell."""
     found = {}
     texts = [[names[i] for i in source] for source in sources]
@@ -126,8 +130,15 @@ def compare(model, theirs, peer, names, sources, beams, threads, count):
                 )  # fmt: skip
 
         contestants["transformers"] = transformers
-    row = {}
-    for name, (seconds, spread) in rounds(contestants, count).items():
+    row, times = {}, rounds(contestants, count)
+    if machine is not None:
+        work = limits.encoding(model.encoder, SOURCE + 1).plus(
+            limits.decoding(model.decoder, SOURCE + 1, TARGET, beams)
+        )
+        row["at most"] = at_most(
+            times, machine.least(limits.Products().plus(work, len(sources)), threads)
+        )
+    for name, (seconds, spread) in times.items():
         row[name] = len(sources) * TARGET / seconds
         row[f"{name} spread"] = spread
         if name != "ours":
@@ -151,7 +162,8 @@ def line(row):
     ]
     return (
         f"{row['weights']:8} threads {row['threads']} batch {row['batch']:2} beams {row['beams']}: "
-        + "  ".join(cells) + f"  ({', '.join(ratios)}; same results {row['same']:.0%})"
+        + "  ".join(cells)
+        + f"  ({', '.join(ratios)}; same results {row['same']:.0%}{row.get('at most', '')})"
     )  # fmt: skip
 
 

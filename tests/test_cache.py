@@ -59,6 +59,16 @@ def test_attention_over_a_cache(backend, any_dtype, rng, how):
         check(cache, q, bias=rng.standard_normal((4, 1, longest)).astype(query_dtype))
 
 
+def test_many_rows_over_a_cache(backend, any_dtype, rng):
+    """So many that they take several passes, in which half floats and values are kept widened."""
+    query_dtype = np.float64 if any_dtype is np.float64 else np.float32
+    cache = KeyValueCache(**SIZES, dtype=any_dtype)
+    cache.append(*draw(rng, 600, query_dtype), lengths=[600, 333, 16])
+    q = rng.standard_normal((3, 4, 300, 24)).astype(query_dtype)
+    check(cache, q)
+    check(cache, q, causal="bottom_right", window=(200, 0))
+
+
 def test_decoding_with_a_cache_equals_the_whole(backend, rng):
     """Causal attention row by row."""
     q, k, v = rng.standard_normal((3, 2, 2, 50, 24)).astype(np.float32)

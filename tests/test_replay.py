@@ -45,6 +45,7 @@ def vectors(tmp_path_factory):
         (1, 1, 1, 29, 513, 64, 80),
         (1, 2, 2, 3, 40, 257, 1),
         (1, 1, 1, 200, 20, 16, 16),
+        (1, 1, 1, 150, 530, 5, 3),  # several passes over the same panels
     ]
     problems = [
         (types, shape, option)
