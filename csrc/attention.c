@@ -612,8 +612,9 @@ static void choose_rows(job *jb, int64_t groups, int64_t group_rows, int threads
         total = min64(total, blocks(p->left + p->right + min64(p->queries, MOST_ROWS)) + 1);
     const int64_t shares = 4 * threads;
     int64_t share = group_rows; /* rows of a unit, for there to be enough units */
-    if (threads > 1)
-        share = min64(share, round_up((groups * group_rows + shares - 1) / shares, step));
+    if (threads > 1) /* no larger than that: a thread that is held up holds up one of them */
+        share = min64(min64(share, MOST_ROWS),
+                      round_up((groups * group_rows + shares - 1) / shares, step));
     const int keeps = share >= COPY_ROWS && few_blocks && panels <= KEPT_PANELS;
 
     int64_t rows = min64(MOST_ROWS, (keeps ? PASS_SCORES : CACHED_SCORES) / (total * block_size));
