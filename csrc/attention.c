@@ -156,11 +156,11 @@ static int is_in(uint64_t *set, int64_t block)
     return was;
 }
 
-/* Asks for a row that is needed soon. */
-static void ask_for_row(const char *row, int64_t bytes)
+/* Asks for a row that is needed soon, `ahead` bytes from p. */
+static void ask_for_row(const char *p, ptrdiff_t ahead, int64_t bytes)
 {
     for (int64_t i = 0; i < bytes; i += CACHE_LINE)
-        ask_for(row, i);
+        ask_for(p, ahead + i);
 }
 
 /* Whether the block's scores lie in a slot of their own. */
@@ -227,7 +227,7 @@ static const char *panels_of(unit *u, int64_t from, int64_t to)
             char *const rows = u->panels + (jb->panel_keys - S2S_LANES) * size;
             const char *const at = u->k + j / S2S_LANES * p->key.row;
             const int64_t bytes = count * p->width * (int64_t)jb->in->element_size;
-            ask_for_row(at + HEADS_AHEAD * p->key.head, bytes);
+            ask_for_row(at, HEADS_AHEAD * p->key.head, bytes);
             jb->in->widen(at, count * p->width, rows);
             jb->compute->pack(rows, p->width, S2S_LANES, p->width, 0, panel);
         } else
@@ -506,9 +506,9 @@ static void pass(unit *u, int64_t first, int64_t last)
         for (int64_t c = 0; c < p->width; c += S2S_BLOCK)
             jb->out->widen(from + c * element, min64(S2S_BLOCK, p->width - c), query_of(u, c, r));
         if (jb->kept) {
-            ask_for_row(u->out + u->head[r] * p->out.head + u->row[r] * p->out.row,
+            ask_for_row(u->out, u->head[r] * p->out.head + u->row[r] * p->out.row,
                         p->value_width * element);
-            ask_for_row(from + jb->rows * p->query.row, p->width * element);
+            ask_for_row(from, jb->rows * p->query.row, p->width * element);
         }
     }
 
