@@ -117,7 +117,7 @@ def test_environment():
         assert f"RuntimeError: SEQ2SEQ_FAST_{name}={value}: " in done.stderr
 
 
-def test_without_the_extension_numpy_computes_and_info_says_why():
+def test_without_the_extension_the_fallback_computes_and_info_says_why():
     code = """
 import sys
 for name in [n for n in sys.modules if n.startswith("seq2seq_fast")]: del sys.modules[name]
