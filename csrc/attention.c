@@ -70,7 +70,7 @@ typedef struct {
     const char *q, *k, *v, *mask, *bias;              /* at this unit's index of the leading axes */
     char *out, *weights, *statistics;
     char *query, *scores, *panels, *copies, *tail, *context, *bias_row; /* scratch */
-    uint64_t packed, copied;                          /* sets of the blocks that kept panels hold */
+    uint64_t packed_blocks, copied_blocks;            /* sets: what kept panels hold already */
 
     int rows;                                         /* from here on: of the pass */
     int64_t block;                                    /* where the first block begins */
@@ -83,12 +83,12 @@ typedef struct {
 
 static int64_t blocks(int64_t n)
 {
-    return n > S2S_BLOCK ? (n + S2S_BLOCK - 1) / S2S_BLOCK : 1;
+    return max64(1, parts(n, S2S_BLOCK));
 }
 
 static int64_t round_up(int64_t n, int64_t step)
 {
-    return (n + step - 1) / step * step;
+    return parts(n, step) * step;
 }
 
 /* Byte offset of row 0 of one (lead..., head 0) of an operand. */
@@ -213,7 +213,7 @@ static const char *panels_of(unit *u, int64_t from, int64_t to)
     char *const panels = u->panels + (from - first) * size;
     if (jb->kept) { /* the whole block: other rows may see more of it */
         const int64_t block = from / S2S_BLOCK * S2S_BLOCK;
-        if (is_in(&u->packed, block))
+        if (is_in(&u->packed_blocks, block))
             return panels;
         from = max64(block, u->span.packed);
         to = min64(block + S2S_BLOCK, u->span.keys);
@@ -323,7 +323,7 @@ static void copy_values(unit *u, int64_t block, range seen)
 {
     const job *const jb = u->jb;
     const s2s_attention_problem *const p = jb->p;
-    if (seen.from >= seen.to || (jb->kept && is_in(&u->copied, block)))
+    if (seen.from >= seen.to || (jb->kept && is_in(&u->copied_blocks, block)))
         return;
     if (jb->kept)
         seen = (range){block, min64(block + S2S_BLOCK, u->span.keys)};
@@ -588,7 +588,7 @@ static void attend(void *job_, int64_t number_of_unit, void *scratch)
     u->tail = (char *)scratch + jb->tail_at;
     u->context = (char *)scratch + jb->context_at;
     u->bias_row = (char *)scratch + jb->bias_at;
-    u->packed = u->copied = 0;
+    u->packed_blocks = u->copied_blocks = 0;
     for (int64_t first = begin; first < end; first += jb->rows)
         pass(u, first, end);
 }
@@ -602,20 +602,20 @@ static void choose_rows(job *jb, int64_t groups, int64_t group_rows, int threads
     const int step = jb->compute->tile_rows;
     const int64_t size = (int64_t)jb->compute->element_size;
     const int64_t block_size = S2S_LDA * size; /* of one row */
-    int64_t total = blocks(p->keys);
-    const int64_t panels =
-        total * S2S_BLOCK * (p->width + round_up(p->value_width, S2S_LANES)) * size;
-    const int few_blocks = total <= KEPT_BLOCKS;
+    const int64_t every = blocks(p->keys);
+    int64_t total = every; /* of which a pass needs scores */
     /* What a window over one pass touches, unless its rows go on with another head; the weights are
      * read from the slots at the end, and then every block needs its own. */
     if (!jb->weights && p->left < p->keys && p->right < p->keys)
-        total = min64(total, blocks(p->left + p->right + min64(p->queries, MOST_ROWS)) + 1);
+        total = min64(every, blocks(p->left + p->right + min64(p->queries, MOST_ROWS)) + 1);
     const int64_t shares = 4 * threads;
     int64_t share = group_rows; /* rows of a unit, for there to be enough units */
     if (threads > 1) /* no larger than that: a thread that is held up holds up one of them */
         share = min64(min64(share, MOST_ROWS),
-                      round_up((groups * group_rows + shares - 1) / shares, step));
-    const int keeps = share >= COPY_ROWS && few_blocks && panels <= KEPT_PANELS;
+                      round_up(parts(groups * group_rows, shares), step));
+    const int64_t panels =
+        every * S2S_BLOCK * (p->width + round_up(p->value_width, S2S_LANES)) * size;
+    const int keeps = share >= COPY_ROWS && every <= KEPT_BLOCKS && panels <= KEPT_PANELS;
 
     int64_t rows = min64(MOST_ROWS, (keeps ? PASS_SCORES : CACHED_SCORES) / (total * block_size));
     rows = max64(step, min64(rows, round_up(share, step)) / step * step);
@@ -625,11 +625,11 @@ static void choose_rows(job *jb, int64_t groups, int64_t group_rows, int threads
         rows = max64(1, min64(rows, MOST_SCORES / (total * block_size)));
     /* As many units, and passes of them, as that takes, all of about the same size. */
     jb->unit_rows = keeps ? share : rows;
-    jb->tiles = (group_rows + jb->unit_rows - 1) / jb->unit_rows;
-    jb->unit_rows = min64(group_rows, round_up((group_rows + jb->tiles - 1) / jb->tiles, step));
+    jb->tiles = parts(group_rows, jb->unit_rows);
+    jb->unit_rows = min64(group_rows, round_up(parts(group_rows, jb->tiles), step));
     rows = min64(rows, jb->unit_rows);
-    const int64_t passes = (jb->unit_rows + rows - 1) / rows;
-    jb->rows = (int)min64(rows, round_up((jb->unit_rows + passes - 1) / passes, step));
+    const int64_t passes = parts(jb->unit_rows, rows);
+    jb->rows = (int)min64(rows, round_up(parts(jb->unit_rows, passes), step));
     jb->kept = keeps && passes > 1;
     jb->slots = jb->weights ? total : max64(1, min64(total, MOST_SCORES / (jb->rows * block_size)));
     jb->copies = jb->kept || jb->rows >= COPY_ROWS;
@@ -675,7 +675,7 @@ int s2s_attention(const s2s_attention_problem *problem, int isa, int threads, do
     const size_t copies = (size_t)(jb.panel_keys * round_up(p->value_width, S2S_LANES)) * size;
     const struct {
         size_t *at, size;
-    } parts[] = {
+    } pieces[] = {
         {&jb.query_at, rows * S2S_LDA * (size_t)blocks(p->width) * size},
         {&jb.scores_at, rows * S2S_LDA * (size_t)jb.slots * size},
         {&jb.panels_at, panels},
@@ -684,9 +684,9 @@ int s2s_attention(const s2s_attention_problem *problem, int isa, int threads, do
         {&jb.context_at, rows * (size_t)round_up(p->value_width, S2S_LANES) * size},
         {&jb.bias_at, S2S_BLOCK * size},
     };
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
-        *parts[i].at = jb.size;
-        jb.size += (parts[i].size + 63) / 64 * 64;
+    for (size_t i = 0; i < sizeof pieces / sizeof *pieces; i++) {
+        *pieces[i].at = jb.size;
+        jb.size += (pieces[i].size + 63) / 64 * 64;
     }
     return s2s_run(attend, &jb, groups * jb.tiles, threads, jb.size);
 }

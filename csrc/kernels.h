@@ -160,6 +160,12 @@ static inline int64_t max64(int64_t a, int64_t b)
     return a > b ? a : b;
 }
 
+/* How many parts of at most `size` make n. */
+static inline int64_t parts(int64_t n, int64_t size)
+{
+    return (n + size - 1) / size;
+}
+
 const s2s_kernels *s2s_kernels_of(int isa, int type);
 const s2s_layer_kernels *s2s_layer_kernels_of(int isa);
 const s2s_integer_kernels *s2s_integer_kernels_of(int isa);

@@ -22,11 +22,6 @@ enum {
     SOME_ROWS = 16,         /* of the other layers, to a unit */
 };
 
-static int64_t parts(int64_t n, int64_t size)
-{
-    return (n + size - 1) / size;
-}
-
 /* ---- linear ---- */
 
 typedef struct {
