@@ -8,12 +8,14 @@
  * lengths) are skipped, as far as whole tiles of them go. Its scratch memory holds, in this order:
  *
  *   query    [blocks of width][rows][S2S_LDA]   the rows, cut into blocks of 256 features
+ *            or [rows][width]                   quantised, where scores are of integers
  *   scores   [slots][rows][S2S_LDA]             dot products, then weights, of one block a slot
  *   panels   [16][width][16]                    a block's keys, transposed
  *   copies   [value panels][256][16]            a block's values, in panels of sixteen features
  *   tail     [256][16]                          the last, partial panel of the values, padded
  *   context  [rows][value panels * 16]          ordered sums so far
  *   bias     [256]                              a row's, widened
+ *   integers [tile_rows][S2S_LDA]               a block's dot products, where they are integers
  *
  * Where they are small enough, panels and copies hold all blocks, and are kept for all passes of a
  * unit: so a pass may be of few rows, whose scores stay in the cache. Else there is room for one
@@ -48,6 +50,7 @@ typedef struct {
     const s2s_kernels *in;      /* of the keys and values */
     const s2s_kernels *out;     /* of the query, bias, sinks and results */
     const s2s_kernels *compute; /* of what is in scratch memory */
+    const s2s_integer_kernels *integer; /* of scores; NULL unless they are of integers */
     double scale, softcap;
     const char *query, *key, *value, *mask, *bias, *sinks;
     const s2s_span *spans;
@@ -58,8 +61,9 @@ typedef struct {
     int64_t unit_rows, tiles;  /* rows of a unit; units of a key head */
     int64_t slots;             /* blocks of scores held */
     int64_t panel_keys;        /* keys that panels have room for */
+    ptrdiff_t key_size;        /* bytes that one of them takes there */
     size_t query_at, scores_at, panels_at, copies_at, tail_at, context_at, bias_at; /* scratch, */
-    size_t size;                                                                    /* bytes */
+    size_t integers_at, size;                                                       /* bytes */
 } job;
 
 /* One unit at work. Keys count from the sequence's first one; [from, to) are visible. */
@@ -70,6 +74,7 @@ typedef struct {
     const char *q, *k, *v, *mask, *bias;              /* at this unit's index of the leading axes */
     char *out, *weights, *statistics;
     char *query, *scores, *panels, *copies, *tail, *context, *bias_row; /* scratch */
+    int32_t *integers;
     uint64_t packed_blocks, copied_blocks;            /* sets: what kept panels hold already */
 
     int rows;                                         /* from here on: of the pass */
@@ -79,6 +84,8 @@ typedef struct {
     int64_t from[MOST_ROWS], to[MOST_ROWS];
     int alike;                                        /* all rows see the same keys, masks apart */
     double greatest[MOST_ROWS], sums[MOST_ROWS];
+    float scales[MOST_ROWS];                          /* of a quantised row, */
+    int32_t row_sums[MOST_ROWS];                      /* and its integers' sum */
 } unit;
 
 static int64_t blocks(int64_t n)
@@ -135,6 +142,13 @@ static char *query_of(const unit *u, int64_t c, int row)
     const job *jb = u->jb;
     return u->query
            + (c / S2S_BLOCK * jb->rows + row) * S2S_LDA * (ptrdiff_t)jb->compute->element_size;
+}
+
+/* Where a quantised row is. */
+static void *integers_of_row(const unit *u, int row)
+{
+    const job *jb = u->jb;
+    return u->query + row * parts(jb->p->width, 4) * 4 * (ptrdiff_t)jb->integer->input_size;
 }
 
 /* Where the copy of the values has the first panel's line of a key. */
@@ -208,7 +222,7 @@ static const char *panels_of(unit *u, int64_t from, int64_t to)
     const s2s_attention_problem *const p = jb->p;
     if (to <= u->span.packed)
         return u->k + from / S2S_LANES * p->key.row;
-    const ptrdiff_t size = (ptrdiff_t)p->width * (ptrdiff_t)jb->compute->element_size;
+    const ptrdiff_t size = jb->key_size;
     const int64_t first = jb->kept ? 0 : from; /* key in the room for panels */
     char *const panels = u->panels + (from - first) * size;
     if (jb->kept) { /* the whole block: other rows may see more of it */
@@ -221,7 +235,11 @@ static const char *panels_of(unit *u, int64_t from, int64_t to)
     for (int64_t j = from; j < to; j += S2S_LANES) {
         const int count = (int)min64(S2S_LANES, to - j);
         char *const panel = u->panels + (j - first) * size;
-        if (p->packed) {
+        if (jb->integer)
+            jb->integer->pack((const float *)(u->k + j * p->key.row),
+                              p->key.row / (ptrdiff_t)sizeof(float), count, p->width, ROWS_AHEAD,
+                              (uint8_t *)panel);
+        else if (p->packed) {
             /* Rows in the room of a panel: of sixteen copied ones the last may be anything. Those
              * of another head are a jump away, which no processor foresees: they are asked for. */
             char *const rows = u->panels + (jb->panel_keys - S2S_LANES) * size;
@@ -298,6 +316,30 @@ static void dot_products(unit *u, int64_t block, int first, int count, range see
     }
 }
 
+/* The like from eight-bit integers. */
+static void integer_products(unit *u, int64_t block, int first, int count, range seen)
+{
+    const job *const jb = u->jb;
+    const int64_t quads = parts(jb->p->width, 4), start = seen.from / S2S_LANES * S2S_LANES;
+    const ptrdiff_t panel = S2S_LANES * jb->key_size;
+    const char *const panels = panels_of(u, start, seen.to);
+    const int chunk = jb->compute->tile_rows;
+    for (int r = first; r < first + count; r += chunk) {
+        const int n = (int)min64(chunk, first + count - r);
+        const range part = visible(u, r, n, start, seen.to);
+        if (part.from >= part.to)
+            continue;
+        const int64_t at = part.from / S2S_LANES * S2S_LANES;
+        const int cols = (int)parts(part.to - at, S2S_LANES);
+        const uint8_t *const from = (const uint8_t *)panels + (at - start) * jb->key_size;
+        jb->integer->tile(n, cols, integers_of_row(u, r), quads * 4, from, panel, 0, quads,
+                          u->integers);
+        jb->integer->score(n, cols, u->integers, u->scales + r, u->row_sums + r, jb->scale,
+                           from + quads * 4 * S2S_LANES, panel,
+                           (float *)scores_of(u, block, r) + (at - block));
+    }
+}
+
 /* Final scores of one block for the rows [first, first + count), their greatest kept. */
 static void score(unit *u, int64_t block, int first, int count)
 {
@@ -305,7 +347,10 @@ static void score(unit *u, int64_t block, int first, int count)
     const range seen = visible(u, first, count, block, block + S2S_BLOCK);
     if (seen.from >= seen.to)
         return;
-    dot_products(u, block, first, count, seen);
+    if (jb->integer)
+        integer_products(u, block, first, count, seen);
+    else
+        dot_products(u, block, first, count, seen);
     int from[MOST_ROWS], to[MOST_ROWS];
     clip(u, block, first, count, from, to);
     for (int r = 0; r < count && (jb->softcap != 0 || u->mask || u->bias); r++) {
@@ -503,7 +548,10 @@ static void pass(unit *u, int64_t first, int64_t last)
     const ptrdiff_t element = (ptrdiff_t)jb->out->element_size;
     for (int r = 0; r < u->rows; r++) {
         const char *const from = u->q + u->head[r] * p->query.head + u->row[r] * p->query.row;
-        for (int64_t c = 0; c < p->width; c += S2S_BLOCK)
+        if (jb->integer)
+            u->scales[r] = jb->integer->quantise(p->width, (const float *)from, 0,
+                                                 integers_of_row(u, r), u->row_sums + r);
+        for (int64_t c = 0; !jb->integer && c < p->width; c += S2S_BLOCK)
             jb->out->widen(from + c * element, min64(S2S_BLOCK, p->width - c), query_of(u, c, r));
         if (jb->kept) {
             ask_for_row(u->out, u->head[r] * p->out.head + u->row[r] * p->out.row,
@@ -588,6 +636,7 @@ static void attend(void *job_, int64_t number_of_unit, void *scratch)
     u->tail = (char *)scratch + jb->tail_at;
     u->context = (char *)scratch + jb->context_at;
     u->bias_row = (char *)scratch + jb->bias_at;
+    u->integers = (int32_t *)((char *)scratch + jb->integers_at);
     u->packed_blocks = u->copied_blocks = 0;
     for (int64_t first = begin; first < end; first += jb->rows)
         pass(u, first, end);
@@ -614,7 +663,7 @@ static void choose_rows(job *jb, int64_t groups, int64_t group_rows, int threads
         share = min64(min64(share, MOST_ROWS),
                       round_up(parts(groups * group_rows, shares), step));
     const int64_t panels =
-        every * S2S_BLOCK * (p->width + round_up(p->value_width, S2S_LANES)) * size;
+        every * S2S_BLOCK * (jb->key_size + round_up(p->value_width, S2S_LANES) * size);
     const int keeps = share >= COPY_ROWS && every <= KEPT_BLOCKS && panels <= KEPT_PANELS;
 
     int64_t rows = min64(MOST_ROWS, (keeps ? PASS_SCORES : CACHED_SCORES) / (total * block_size));
@@ -668,10 +717,14 @@ int s2s_attention(const s2s_attention_problem *problem, int isa, int threads, do
     const int64_t group_rows = p->heads / p->key_heads * p->queries;
     const int64_t work = groups * group_rows * p->keys * (p->width + p->value_width);
     threads = (int)min64(threads, 1 + work / SMALL_WORK);
+    if (p->integer_scores)
+        jb.integer = s2s_integer_kernels_of(isa);
+    jb.key_size = jb.integer ? (ptrdiff_t)(parts(p->width, 4) * 4 + (int64_t)sizeof(float))
+                             : (ptrdiff_t)p->width * (ptrdiff_t)jb.compute->element_size;
     choose_rows(&jb, groups, group_rows, threads);
 
     const size_t size = jb.compute->element_size, rows = (size_t)jb.rows;
-    const size_t panels = (size_t)(jb.panel_keys * p->width) * size;
+    const size_t panels = (size_t)(jb.panel_keys * jb.key_size);
     const size_t copies = (size_t)(jb.panel_keys * round_up(p->value_width, S2S_LANES)) * size;
     const struct {
         size_t *at, size;
@@ -683,6 +736,8 @@ int s2s_attention(const s2s_attention_problem *problem, int isa, int threads, do
         {&jb.tail_at, S2S_BLOCK * S2S_LANES * size},
         {&jb.context_at, rows * (size_t)round_up(p->value_width, S2S_LANES) * size},
         {&jb.bias_at, S2S_BLOCK * size},
+        {&jb.integers_at,
+         jb.integer ? (size_t)(jb.compute->tile_rows * S2S_LDA) * sizeof(int32_t) : 0},
     };
     for (size_t i = 0; i < sizeof pieces / sizeof *pieces; i++) {
         *pieces[i].at = jb.size;

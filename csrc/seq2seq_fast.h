@@ -43,6 +43,7 @@ typedef struct {
     int32_t type;                    /* enum s2s_type of query, bias, sinks, out, weights */
     int32_t key_type;                /* of key and value: of the same compute type */
     int32_t packed;                  /* non-zero: the keys lie in panels, [width][16] for 16 keys */
+    int32_t integer_scores;          /* non-zero: of eight-bit integers; all float32, not packed */
     int32_t lead_axes;
     int64_t lead[S2S_MAX_LEAD];
     int64_t heads, key_heads;        /* heads is a multiple of key_heads */

@@ -44,6 +44,7 @@ class Plan:
     key_shape: Shape
     value_shape: Shape
     packed: bool  # key is a KeyValueCache's panels
+    integer_scores: bool  # see integer_attention
     ragged: bool  # the operands' rows are those of all sequences, end to end
     lead: Shape  # the leading axes, broadcast; of a ragged call the sequences
     heads: int
@@ -327,6 +328,31 @@ def ragged_attention(
     )  # fmt: skip
 
 
+def integer_attention(
+    query: Array, key: Array, value: Array, *, key_lengths: Array | None, out: Array
+) -> Any:
+    """attention() in float32 whose scores are products of eight-bit integers: each row of query and
+    key is rounded to -127 .. 127, by a scale of its own. What a model of int8 weights may compute.
+
+    Returns `out`. Other dtypes than float32 raise a TypeError.
+
+    References
+    ----------
+    Zhang et al., "SageAttention: Accurate 8-Bit Attention for Plug-and-play Inference
+    Acceleration", 2024, section 4.2, but that each row has a scale, and nothing is smoothed.
+    """
+    plan = _plan(
+        query.shape, key.shape, value.shape, query.dtype, key.dtype, value.dtype,
+        False, False, False, None, None, None, None, integer_scores=True,
+    )  # fmt: skip
+    if plan.dtype != np.float32 or plan.key_dtype != np.float32:
+        raise TypeError(f"query and key must be float32; got {plan.dtype} and {plan.key_dtype}")
+    spans = None if key_lengths is None else _spans(plan, False, None, key_lengths, None)
+    return _run(
+        plan, query, key, value, None, None, None, None, None, spans, False, False, out, False
+    )
+
+
 def _run(
     plan: Plan,
     query: Array,
@@ -420,6 +446,7 @@ def _plan(
     bias: Signature | None,
     sinks: Signature | None,
     ragged: tuple[int, Shape, Shape, Shape] | None = None,
+    integer_scores: bool = False,
 ) -> Plan:
     """`ragged`: the number of sequences and the shapes of the operands, of which the first three
     arguments then have the longest sequence only."""
@@ -483,6 +510,7 @@ def _plan(
         key_shape=key,
         value_shape=value,
         packed=packed,
+        integer_scores=integer_scores,
         ragged=ragged is not None,
         lead=lead,
         heads=heads(query),

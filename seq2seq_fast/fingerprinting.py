@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from . import reference
-from .attention import attention
+from .attention import attention, integer_attention
 from .layers import SSRU, Linear, Norm, best
 from .weights import WEIGHTS, Matrix
 
@@ -84,6 +84,9 @@ def fingerprint() -> str:
         for array in reference.softmax(x):
             add(array)
         add(reference.tanh(x))
+    query, key, value = (draw((2, 2, rows, 70), np.dtype(np.float32)) for rows in (30, 300, 300))
+    out, lengths = np.empty_like(query), np.array([150, 300])
+    add(integer_attention(query, key, value, key_lengths=lengths, out=out))
     _add_layers(add, draw)
     for array in reference.sincos(draw((100,), np.dtype(np.float64)) ** 2 * 1e4):
         add(array)

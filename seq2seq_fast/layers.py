@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from . import native, reference
-from .attention import attention
+from .attention import attention, integer_attention
 from .cache import PANEL, KeyValueCache
 from .runtime import current
 from .weights import Matrix, check_floats
@@ -446,12 +446,15 @@ class SelfAttention:
     def width(self) -> int:
         return self.projection.matrix.inputs
 
-    def attend(self, every: Array, lengths: Array | None, merged: Array) -> None:
+    def attend(
+        self, every: Array, lengths: Array | None, merged: Array, integer_scores: bool = False
+    ) -> None:
         """What the projection gave (batch, time, outputs), of which `lengths` (batch,) are there ->
         what the output layer takes, into merged (batch, time, features)."""
         width = self.heads.query_width
         keys, values = self.heads.keys_values(every[..., width:])
-        attention(
+        function = integer_attention if integer_scores else attention
+        function(
             self.heads.split(every[..., :width]),
             keys,
             values,

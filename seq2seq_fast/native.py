@@ -121,6 +121,7 @@ def _problem(
     problem.type = _TYPES[plan.dtype.name]
     problem.key_type = _TYPES[plan.key_dtype.name]
     problem.packed = plan.packed
+    problem.integer_scores = plan.integer_scores
     problem.lead_axes = len(plan.lead)
     problem.lead[0 : len(plan.lead)] = plan.lead
     problem.heads, problem.key_heads = plan.heads, plan.key_heads

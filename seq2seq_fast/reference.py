@@ -6,6 +6,7 @@ or float64); what matters is only their order, and this file is where the order 
 
 - ordered_matmul: terms in blocks of 256, each block added left to right, the blocks likewise;
 - row_sum: in each block of 256, sixteen strided lanes, folded in halves;
+- integers: exact sums of products of rows that were rounded, each by its own scale;
 - exp, log, tanh, erf, sincos: from + - * / and operations on bits alone;
 - attention and the layers: from these.
 
@@ -360,7 +361,7 @@ def attention(
             value[index][:, columns],
             group,
             plan.dtype,
-            (scale, softcap),
+            (plan.integer_scores, scale, softcap),
             (offset, plan.left, plan.right),
             None if mask is None else mask[index][:, rows, columns],
             None if bias is None else bias[index][:, rows, columns],
@@ -377,7 +378,7 @@ def _attend_sequence(
     value: Array,
     group: int,
     dtype: np.dtype[Any],
-    parameters: tuple[float, float],
+    parameters: tuple[bool, float, float],
     positions: tuple[int, int, int],
     mask: Array | None,
     bias: Array | None,
@@ -428,6 +429,7 @@ def _attend(
     query: Array,
     key: Array,
     value: Array,
+    integer_scores: bool,
     scale: float,
     softcap: float,
     visible: Array,
@@ -438,7 +440,10 @@ def _attend(
     sinks (heads,) give the undivided context (heads, rows, Dv), e (heads, rows, keys), its sum and
     the greatest score (heads, rows, 1). A row that sees no key has the sum 0."""
     real = query.dtype.type
-    s = ordered_matmul(query, key.swapaxes(-1, -2)) * real(scale)
+    if integer_scores:
+        s = integer_products(query, key, scale)
+    else:
+        s = ordered_matmul(query, key.swapaxes(-1, -2)) * real(scale)
     if softcap:
         s = real(softcap) * tanh(s / real(softcap))
     if bias is not None:
@@ -533,12 +538,23 @@ def integer_linear(
     return _finish(x, y, bias, activation, plus, times)
 
 
+def integer_products(query: Array, key: Array, scale: float) -> Array:
+    """Scores (.., rows, keys) of query (.., rows, D) and key (.., keys, D), of which each row is
+    rounded to integers by its own scale: a sum of products times (scale / the query row's * (1 /
+    the key's))."""
+    q, query_scales = quantise(query, np.float32(0))
+    k, key_scales = quantise(key, np.float32(0))
+    total = (q.astype(np.float64) @ k.astype(np.float64).swapaxes(-1, -2)).astype(np.float32)
+    one = np.float32(1)
+    return total * ((np.float32(scale) / query_scales) * (one / key_scales).swapaxes(-1, -2))
+
+
 def quantise(rows: Array, scale: np.float32) -> tuple[Array, Array]:
-    """Rows (n, width) as integers -127 .. 127 (n, width), and what they were multiplied by (n, 1):
-    `scale`, or if that is 0 a row's own. A row that is not finite has the scale NaN."""
-    greatest = np.abs(rows).max(axis=1, keepdims=True, initial=np.float32(2.0**-100))
+    """Rows (.., width) as integers -127 .. 127 (.., width), and what they were multiplied by
+    (.., 1): `scale`, or if that is 0 a row's own. A row that is not finite has the scale NaN."""
+    greatest = np.abs(rows).max(axis=-1, keepdims=True, initial=np.float32(2.0**-100))
     scales = np.full_like(greatest, scale) if scale else np.float32(127) / greatest
-    finite = np.isfinite(rows).all(axis=1, keepdims=True)
+    finite = np.isfinite(rows).all(axis=-1, keepdims=True)
     q = np.rint(np.clip(rows * scales, -127, 127))
     return np.where(finite, q, np.float32(0)), np.where(finite, scales, np.float32(np.nan))
 

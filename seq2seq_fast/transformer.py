@@ -74,7 +74,9 @@ class EncoderLayer:
             *(place.norm.gamma.size for place in (self.attention_norm, self.feed_forward_norm)),
         )
 
-    def __call__(self, x: Array, lengths: Array | None, room: Room) -> Array:
+    def __call__(
+        self, x: Array, lengths: Array | None, room: Room, integer_scores: bool = False
+    ) -> Array:
         """x (batch, time, features), which may be written over -> the like. Rows take part in
         attention together; in what comes before and after they go a few at a time, so that all of
         it stays in the cache."""
@@ -82,14 +84,14 @@ class EncoderLayer:
         merged = room("merged", (*x.shape[:2], attention.heads.query_width))
         some = SOME_ROWS * current().threads
         if x.shape[0] * x.shape[1] <= some:
-            attention.attend(self._before(x), lengths, merged)
+            attention.attend(self._before(x), lengths, merged, integer_scores)
             return self._after(merged, x)
         every = room("every", (*x.shape[:2], attention.projection.matrix.outputs))
         flat, flat_every, flat_merged = (a.reshape(-1, a.shape[-1]) for a in (x, every, merged))
         chunks = [slice(start, start + some) for start in range(0, len(flat), some)]
         for rows in chunks:
             _put(flat_every[rows], self._before(flat[rows], flat_every[rows]))
-        attention.attend(every, lengths, merged)
+        attention.attend(every, lengths, merged, integer_scores)
         for rows in chunks:
             _put(flat[rows], self._after(flat_merged[rows], flat[rows]))
         return x
@@ -170,7 +172,8 @@ class Encoder:
         """What the embedding takes a batch of."""
         x, lengths = self.embedding.batch(sources)
         batch, time, _ = x.shape
-        if current().isa and batch == 1 and time <= EncoderProgram.MOST_TIME:
+        short = batch == 1 and time <= EncoderProgram.MOST_TIME
+        if current().isa and short and not self.integer_scores:
             return Memory(EncoderProgram.run(self, x), lengths)
         ragged = lengths if lengths.min() < lengths.max() else None
         return Memory(self.through_layers(x, ragged), lengths)
@@ -182,10 +185,18 @@ class Encoder:
         memory. `after_each` is called with each layer's result."""
         room = Room()
         for layer in self.layers:
-            x = layer(x, lengths, room)
+            x = layer(x, lengths, room, self.integer_scores)
             if after_each is not None:
                 after_each(x)
         return x if self.norm is None else self.norm(x)
+
+    @functools.cached_property
+    def integer_scores(self) -> bool:
+        """Whether attention multiplies eight-bit integers, too, as the linear layers do: where the
+        source is sound, for then most of the time would go into it."""
+        return isinstance(self.embedding, SpectrumEmbedding) and all(
+            layer.attention.projection.matrix.is_integer for layer in self.layers
+        )
 
     @functools.cached_property
     def idle(self) -> Idle:

@@ -46,7 +46,31 @@ def tanh(x):
     return reference.tanh(np.array([x]))[0]
 
 
-def attention(q, k, v, scale, visible=lambda i, j: True, bias=None, softcap=None, sink=None):
+def integers(row):
+    """A row of float32 as Python's integers, and the scale that it was multiplied by."""
+    if not all(math.isfinite(x) for x in row):
+        return [0] * len(row), np.float32(np.nan)
+    scale = np.float32(127) / max(*(abs(x) for x in row), np.float32(2.0**-100))
+    return [round(float(x * scale)) for x in row], scale  # half to even, as the contract rounds
+
+
+def integer_score(q, k, scale):
+    """Of two rows, each as integers."""
+    (q, q_scale), (k, k_scale) = integers(q), integers(k)
+    total = np.float32(sum(map(int.__mul__, q, k)))
+    return total * ((np.float32(scale) / q_scale) * (np.float32(1) / k_scale))
+
+
+def real_score(q, k, scale):
+    """Of two rows."""
+    return ordered_sum([a * b for a, b in zip(q, k, strict=True)], q.dtype.type(0)) * (
+        q.dtype.type(scale)
+    )
+
+
+def attention(
+    q, k, v, scale, visible=lambda i, j: True, bias=None, softcap=None, sink=None, score=real_score
+):
     """One head: q (Tq, D), k (Tk, D), v (Tk, Dv) arrays -> context (Tq, Dv), weights (Tq, Tk)."""
     real = q.dtype.type
     zero = real(0)
@@ -56,7 +80,7 @@ def attention(q, k, v, scale, visible=lambda i, j: True, bias=None, softcap=None
         for i in range(len(q)):
             scores = []
             for j in range(len(k)):
-                s = ordered_sum([q[i, c] * k[j, c] for c in range(q.shape[1])], zero) * real(scale)
+                s = score(q[i], k[j], scale)
                 if softcap is not None:
                     s = real(softcap) * tanh(s / real(softcap))
                 if bias is not None:

@@ -37,8 +37,8 @@ static s2s_strides contiguous(int64_t heads, int64_t rows, int64_t columns, int6
     return s;
 }
 
-enum { TYPE, KEY_TYPE, PACKED, BATCH, HEADS, KEY_HEADS, QUERIES, KEYS, WIDTH, VALUE_WIDTH, LEFT,
-       RIGHT, HAS_MASK, HAS_BIAS, HAS_SINKS, HAS_SPANS, FIELDS };
+enum { TYPE, KEY_TYPE, PACKED, INTEGER, BATCH, HEADS, KEY_HEADS, QUERIES, KEYS, WIDTH,
+       VALUE_WIDTH, LEFT, RIGHT, HAS_MASK, HAS_BIAS, HAS_SINKS, HAS_SPANS, FIELDS };
 
 static int64_t size_of(int64_t type)
 {
@@ -51,7 +51,9 @@ static long replay_one(void)
     double *const scale = take(2 * sizeof *scale);
     const int64_t size = size_of(f[TYPE]), key_size = size_of(f[KEY_TYPE]);
     s2s_attention_problem p = {.type = (int32_t)f[TYPE], .key_type = (int32_t)f[KEY_TYPE],
-                               .packed = (int32_t)f[PACKED], .lead_axes = 1, .lead = {f[BATCH]},
+                               .packed = (int32_t)f[PACKED],
+                               .integer_scores = (int32_t)f[INTEGER],
+                               .lead_axes = 1, .lead = {f[BATCH]},
                                .heads = f[HEADS], .key_heads = f[KEY_HEADS],
                                .queries = f[QUERIES], .keys = f[KEYS], .width = f[WIDTH],
                                .value_width = f[VALUE_WIDTH], .left = f[LEFT], .right = f[RIGHT]};

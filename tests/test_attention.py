@@ -13,11 +13,12 @@ from conftest import assert_same_bits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from loops import attention as loops
+from loops import integer_score
 from ml_dtypes import bfloat16
 
 import seq2seq_fast
 from seq2seq_fast import attention, native, ragged_attention, use
-from seq2seq_fast.attention import MOST_LEADING_AXES
+from seq2seq_fast.attention import MOST_LEADING_AXES, integer_attention
 
 EDGES = (1, 15, 16, 17, 31, 33, 97)
 
@@ -121,6 +122,65 @@ def test_loops_with_nan_and_infinity(backend, dtype):
         got = attention(q, keys, values, scale=1, return_weights=True)
         for g, w in zip(got, loops(q, keys, values, 1.0), strict=True):
             assert_same_bits(g, w)
+
+
+# ---- scores of eight-bit integers ----
+
+
+def integer_scores(q, k, v, key_lengths=None):
+    out = np.full((*q.shape[:-1], v.shape[-1]), np.nan, np.float32)
+    return integer_attention(q, k, v, key_lengths=key_lengths, out=out)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (3, 5, 4, 2), (2, 17, 15, 3), (2, 300, 3, 2)])
+def test_integer_scores_equal_plain_loops(backend, rng, shape):
+    queries, keys, width, value_width = shape
+    q, k, v = problem(rng, np.float32, queries, keys, width, value_width)
+    q[0, -1, 0], k[0, 0] = 1e30, 0  # a row that is all but one number, and one of nothing
+    want, _ = loops(q[0], k[0], v[0], 1 / math.sqrt(width), score=integer_score)
+    assert_same_bits(integer_scores(q, k, v)[0], want)
+    q[0, 0, 0], k[0, -1, 0] = np.nan, np.inf
+    want, _ = loops(q[0], k[0], v[0], 1 / math.sqrt(width), score=integer_score)
+    assert_same_bits(integer_scores(q, k, v)[0], want)
+
+
+@pytest.mark.parametrize("width", [1, 16, 63, 64, 257, 300])
+@pytest.mark.parametrize(("queries", "keys"), [(1, 33), (25, 17), (49, 700), (600, 300), (5, 0)])
+def test_integer_scores_have_the_contracts_bits(backend, rng, queries, keys, width):
+    """Tiles' edges, blocks, several passes over kept panels, heads that share keys, lengths."""
+    q, k, v = problem(rng, np.float32, queries, keys, width, 20, (2,), heads=2, key_heads=1)
+    if keys:
+        k[0, 0, -1, 0], v[1, 0, -1, 0] = np.inf, np.nan  # both hidden from the shorter sequences
+    for lengths in (None, np.array([keys // 2, 0]), np.array([max(0, keys - 1)] * 2)):
+        found = integer_scores(q, k, v, lengths)
+        with use(backend="numpy"):
+            assert_same_bits(found, integer_scores(q, k, v, lengths))
+    assert np.isfinite(found).all()
+
+
+def test_integer_scores_depend_on_no_thread_and_no_neighbour(rng):
+    q, k, v = problem(rng, np.float32, 700, 520, 64, lead=(2,), heads=3, key_heads=3)
+    with use(threads=1):
+        want = integer_scores(q, k, v)
+    for threads in (2, 3):
+        with use(threads=threads):
+            assert_same_bits(integer_scores(q, k, v), want)
+    assert_same_bits(integer_scores(q[1:, :, 300:], k[1:], v[1:]), want[1:, :, 300:])
+    shorter = integer_scores(q, k, v, [400, 520])
+    assert_same_bits(shorter[0], integer_scores(q[0], k[0, :, :400], v[0, :, :400]))
+
+
+def test_integer_scores_are_close(backend, rng):
+    """Each number of query and key is off by 1/254 of its row's greatest at most."""
+    q, k, v = problem(rng, np.float32, 40, 200, 64)
+    found, (exact, _) = integer_scores(q, k, v), float64_attention(q, k, v)
+    assert np.abs(found - exact).max() < 0.02
+    assert np.abs(found - exact).max() > 1e-5  # it is another arithmetic
+
+
+def test_integer_scores_are_of_float32(rng):
+    with pytest.raises(TypeError, match="query and key must be float32; got float64"):
+        integer_scores(*problem(rng, np.float64, 3, 4, 5))
 
 
 # ---- sizes ----

@@ -51,7 +51,7 @@ def vectors(tmp_path_factory):
         (types, shape, option)
         for types in (("f4", "f4"), ("f8", "f8"), ("f2", "f2"), ("f4", bfloat16))
         for shape in (shapes if types[0] != "f2" else shapes[3:])
-        for option in range(7)
+        for option in range(8 if types == ("f4", "f4") else 7)
     ]
     with path.open("wb") as file:
         file.write(struct.pack("=q", len(problems)))
@@ -163,6 +163,10 @@ def _problem(rng, dtype, key_dtype, shape, option):
         v[:, :, -1] = np.inf
     elif option == 5:
         packed = True
+    elif option == 7:  # scores of integers
+        k[-1, -1, -1, 0] = np.inf
+        lengths = rng.integers(0, keys + 1, batch)
+        spans = np.array([[0, queries, 0, length, 0, length] for length in lengths])
     elif option == 6:  # only whole panels; the keys after them are rows
         packed = True
         spans = np.array([[0, queries, 0, keys, 0, keys // 16 * 16]] * batch)
@@ -174,9 +178,10 @@ def _problem(rng, dtype, key_dtype, shape, option):
     statistics = np.empty((*q.shape[:-1], 2))
     plan = Plan(
         dtype=dtype, key_dtype=key_dtype, query_shape=q.shape, key_shape=k.shape,
-        value_shape=v.shape, packed=False, ragged=False, lead=(batch,), heads=heads,
-        key_heads=key_heads, queries=queries, keys=keys, width=width, value_width=value_width,
-        left=left, right=right, offset=0, out_shape=out.shape, weights_shape=weights.shape, scale=1,
+        value_shape=v.shape, packed=False, integer_scores=option == 7, ragged=False, lead=(batch,),
+        heads=heads, key_heads=key_heads, queries=queries, keys=keys, width=width,
+        value_width=value_width, left=left, right=right, offset=0, out_shape=out.shape,
+        weights_shape=weights.shape, scale=1,
     )  # fmt: skip
     reference.attention(
         plan, q, k, v, 0.3, softcap, mask, bias, sinks, spans, out, weights, statistics
@@ -190,7 +195,8 @@ def _problem(rng, dtype, key_dtype, shape, option):
             last[:, :, : keys % 16] = rows[:, :, keys // 16 * 16 :]
             k[:, :, -1] = last.reshape(batch, key_heads, width, 16)
     given = [int(array is not None) for array in (mask, bias, sinks, spans)]
-    fields = (types[dtype.name], types[key_dtype.name], packed, *shape, left, right, *given)
+    kinds = (types[dtype.name], types[key_dtype.name], packed, option == 7)
+    fields = (*kinds, *shape, left, right, *given)
     arrays = [q, k, v, mask, bias, sinks, spans, out, weights, statistics]
     return struct.pack(f"={len(fields)}q2d", *fields, 0.3, softcap) + b"".join(
         np.ascontiguousarray(array).tobytes() for array in arrays if array is not None

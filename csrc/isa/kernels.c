@@ -178,4 +178,5 @@ const s2s_layer_kernels LAYER_KERNELS = {
     .finish = finish, .norm = norm, .recur = recur, .best = best};
 const s2s_integer_kernels INTEGER_KERNELS = {
     .input_size = sizeof(i8_input), .tile_rows = I8_ROWS,
-    .quantise = quantise, .tile = integer_tile, .dequantise = dequantise};
+    .quantise = quantise, .tile = integer_tile, .dequantise = dequantise,
+    .pack = pack_integers, .score = score_integers};

@@ -302,9 +302,9 @@ static ALWAYS_INLINE f32_vec rounded(f32_vec x, float scale)
     return f32_sub(f32_add(x, magic), magic);
 }
 
-static float quantise(int64_t n, const float *x, float scale, void *to_, int32_t *sum)
+/* A row's own scale, NaN if it is not finite. */
+static float scale_of(int64_t n, const float *x)
 {
-    i8_input *const to = to_;
     const f32_vec zero = f32_set1(0);
     f32_vec most = zero, broken = zero; /* broken: NaN if any number is not finite, else 0 */
     for (int64_t i = 0; i < n; i += S2S_LANES) {
@@ -313,25 +313,65 @@ static float quantise(int64_t n, const float *x, float scale, void *to_, int32_t
         broken = f32_add(broken, f32_mul(y, zero));
     }
     const float nan = f32_fold_add(broken), greatest = f32_fold_max(most);
-    const int64_t finite = nan == nan ? n : 0;
-    if (scale == 0)
-        scale = 127 / (greatest > I8_LEAST ? greatest : I8_LEAST);
+    return nan == nan ? 127 / (greatest > I8_LEAST ? greatest : I8_LEAST) : NAN;
+}
+
+/* Up to 256 finite numbers to integers, whose sum is returned, in loops that vectorise. */
+static int32_t integers_of(int count, const float *x, float scale, i8_input *to)
+{
+    float whole[S2S_BLOCK];
     int32_t total = 0;
-    for (int64_t block = 0; block < finite; block += S2S_BLOCK) { /* in loops that vectorise */
-        const int count = (int)(finite - block < S2S_BLOCK ? finite - block : S2S_BLOCK);
-        float whole[S2S_BLOCK];
-        for (int i = 0; i < count; i += S2S_LANES)
-            f32_store(whole + i, rounded(load_row(x + block + i, count - i, 0), scale));
-        for (int i = 0; i < count; i++) {
-            const int32_t q = (int32_t)whole[i];
-            to[block + i] = (i8_input)q;
-            total += q;
-        }
+    for (int i = 0; i < count; i += S2S_LANES)
+        f32_store(whole + i, rounded(load_row(x + i, count - i, 0), scale));
+    for (int i = 0; i < count; i++) {
+        const int32_t q = (int32_t)whole[i];
+        to[i] = (i8_input)q;
+        total += q;
     }
+    return total;
+}
+
+static float quantise(int64_t n, const float *x, float scale, void *to_, int32_t *sum)
+{
+    i8_input *const to = to_;
+    const float own = scale_of(n, x);
+    const int64_t finite = own == own ? n : 0;
+    if (scale == 0 || own != own)
+        scale = own;
+    *sum = 0;
+    for (int64_t i = 0; i < finite; i += S2S_BLOCK)
+        *sum += integers_of((int)(finite - i < S2S_BLOCK ? finite - i : S2S_BLOCK), x + i, scale,
+                            to + i);
     for (int64_t i = finite; i < (n + 3) / 4 * 4; i++)
         to[i] = 0;
-    *sum = total;
-    return nan == nan ? scale : NAN;
+    return scale;
+}
+
+static void pack_integers(const float *rows, ptrdiff_t stride, int count, int64_t width,
+                          ptrdiff_t ahead, uint8_t *panel)
+{
+    const int64_t quads = (width + 3) / 4;
+    float *const factors = (float *)(panel + quads * 4 * S2S_LANES);
+    memset(panel, 128, (size_t)(quads * 4 * S2S_LANES));
+    for (int lane = 0; lane < S2S_LANES; lane++) {
+        const float *const row = lane < count ? rows + lane * stride : NULL;
+        const float scale = row ? scale_of(width, row) : 1;
+        factors[lane] = 1 / scale;
+        for (int64_t i = 0; row && scale == scale && i < width; i += S2S_BLOCK) {
+            const int n = (int)(width - i < S2S_BLOCK ? width - i : S2S_BLOCK);
+            i8_input whole[S2S_BLOCK];
+            uint8_t bytes[S2S_BLOCK];
+            integers_of(n, row + i, scale, whole);
+            for (int j = 0; j < n; j++)
+                bytes[j] = (uint8_t)(whole[j] + 128);
+            for (int j = n; j % 4; j++)
+                bytes[j] = 128;
+            for (int j = 0; j < n; j += 4)
+                memcpy(panel + ((i + j) / 4 * S2S_LANES + lane) * 4, bytes + j, 4);
+            for (int j = 0; j < n; j += S2S_LANES)
+                ask_for(row + i + j, ahead * stride * (int)sizeof *row);
+        }
+    }
 }
 
 I8_TARGET static ALWAYS_INLINE void integer_tile_of(const int rows, const int cols,
@@ -394,6 +434,21 @@ static void dequantise(int rows, int cols, const int32_t *c, const float *scales
         const int32_t offset = 128 * sums[r]; /* weights are stored plus 128 */
         for (int j = 0; j < cols; j++)
             out[j] = (float)(c[j] - offset) * factor[j];
+    }
+}
+
+static void score_integers(int rows, int cols, const int32_t *c, const float *scales,
+                           const int32_t *sums, double scale, const uint8_t *factors,
+                           ptrdiff_t b_panel, float *out)
+{
+    float of_keys[S2S_BLOCK];
+    for (int g = 0; g < cols; g++)
+        memcpy(of_keys + g * S2S_LANES, factors + g * b_panel, S2S_LANES * sizeof *of_keys);
+    for (int r = 0; r < rows; r++, c += S2S_LDA, out += S2S_LDA) {
+        const float factor = (float)scale / scales[r];
+        const int32_t offset = 128 * sums[r]; /* keys are stored plus 128 */
+        for (int j = 0; j < cols * S2S_LANES; j++)
+            out[j] = (float)(c[j] - offset) * (factor * of_keys[j]);
     }
 }
 #undef STEP
