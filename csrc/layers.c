@@ -17,9 +17,11 @@ enum {
     CACHED_INPUTS = 600000, /* bytes of inputs to aim for */
     SMALL_WORK = 131072,    /* multiply-adds that are done before another thread wakes up */
     BLOCK_PANELS = S2S_BLOCK / S2S_LANES,
+    NEAR_INPUTS = 512,      /* of panels whose next ones are near enough to be asked for */
     ROW_PANELS = 8,         /* that one row takes at a time: units of weights are whole groups */
     WIDEN_ROWS = 48,        /* of a unit: from there on widening weights beforehand pays */
     SOME_ROWS = 16,         /* of the other layers, to a unit */
+    CHAIN_ROWS = 96,        /* of a chain's unit: few enough for what they become to stay cached */
 };
 
 /* ---- linear ---- */
@@ -35,7 +37,7 @@ typedef struct {
     const float *x, *other;
     float *out;
     int64_t x_stride, other_stride, out_stride;
-    int64_t unit_rows, row_units, unit_panels;
+    int64_t unit_rows, row_units, unit_panels, units;
     ptrdiff_t panel_size; /* bytes */
     int widens;
     size_t sums_at, integers_at, widened_at, size; /* scratch, bytes */
@@ -71,8 +73,11 @@ static void products(const linear_job *jb, int rows, int64_t panel, int cols, co
         for (int g = 0; widened && g < cols; g++)
             jb->kernels->widen(at + g * stride * size, depth * S2S_LANES,
                                widened + g * S2S_BLOCK * S2S_LANES);
-        const char *const next =
-            k + S2S_BLOCK < m->inputs ? at + S2S_BLOCK * S2S_LANES * size : after;
+        /* The next block, which is not to be shorter than this one: of the same inputs of the next
+         * panels, if that is not too far away. */
+        const char *next = after ? after + k * S2S_LANES * size : NULL;
+        if (m->inputs > NEAR_INPUTS)
+            next = k + S2S_BLOCK < m->inputs ? at + S2S_BLOCK * S2S_LANES * size : after;
         kernels->tile(rows, cols,
                       inputs + k / S2S_BLOCK * rows * S2S_LDA * (ptrdiff_t)sizeof(float),
                       widened ? (const void *)widened : at, S2S_LANES,
@@ -143,13 +148,10 @@ static void multiply(void *job, int64_t unit, void *scratch)
     }
 }
 
-int s2s_linear(const s2s_matrix *matrix, const s2s_matrix *next, int isa, int threads,
-               int activation, int64_t rows, const float *x, int64_t x_stride, const float *other,
-               int64_t other_stride, int multiply_, float *out, int64_t out_stride)
+/* What a call is, but for the addresses of x, other and out, and how it is cut into units. */
+static linear_job prepared(const s2s_matrix *m, const s2s_matrix *next, int isa, int *threads,
+                           int activation, int multiply_, int64_t rows)
 {
-    const s2s_matrix *const m = matrix;
-    if (rows == 0 || m->outputs == 0)
-        return S2S_OK;
     const int is_integer = m->type == S2S_INT8;
     linear_job jb = {.m = m,
                      .next = next,
@@ -160,12 +162,9 @@ int s2s_linear(const s2s_matrix *matrix, const s2s_matrix *next, int isa, int th
                      .activation = activation,
                      .multiply = multiply_,
                      .rows = rows,
-                     .x = x,
-                     .x_stride = x_stride,
-                     .other = other,
-                     .other_stride = other_stride,
-                     .out = out,
-                     .out_stride = out_stride};
+                     .x_stride = m->inputs,
+                     .other_stride = m->outputs,
+                     .out_stride = m->outputs};
     const int64_t row_size =
         is_integer ? parts(m->inputs, 4) * 4 * (int64_t)jb.integer->input_size
                    : max64(1, parts(m->inputs, S2S_BLOCK)) * S2S_LDA * (int64_t)sizeof(float);
@@ -174,17 +173,18 @@ int s2s_linear(const s2s_matrix *matrix, const s2s_matrix *next, int isa, int th
     jb.panel_size = (is_integer ? (ptrdiff_t)parts(m->inputs, 4) * 4
                                 : (ptrdiff_t)m->inputs * (ptrdiff_t)jb.kernels->element_size)
                     * S2S_LANES;
-    threads = (int)min64(threads, 1 + rows * m->inputs * m->outputs / SMALL_WORK);
+    *threads = (int)min64(*threads, 1 + rows * m->inputs * m->outputs / SMALL_WORK);
 
     /* Units of about the same size, a few to a thread: first by rows, then by panels. */
     int64_t most = max64(1, min64(MOST_ROWS, CACHED_INPUTS / max64(1, row_size)) / step) * step;
     jb.row_units = parts(rows, most);
     jb.unit_rows = min64(parts(parts(rows, jb.row_units), step) * step, rows);
     jb.row_units = parts(rows, jb.unit_rows);
-    const int64_t splits = threads == 1 ? 1 : parts(4 * (int64_t)threads, jb.row_units);
+    const int64_t splits = *threads == 1 ? 1 : parts(4 * (int64_t)*threads, jb.row_units);
     jb.unit_panels = panels;
     if (splits > 1)
         jb.unit_panels = min64(panels, parts(parts(panels, splits), ROW_PANELS) * ROW_PANELS);
+    jb.units = jb.row_units * parts(panels, jb.unit_panels);
 
     const size_t block = (size_t)jb.unit_rows * S2S_LDA * sizeof(float);
     jb.sums_at = ((size_t)(jb.unit_rows * row_size) + 63) / 64 * 64;
@@ -192,7 +192,23 @@ int s2s_linear(const s2s_matrix *matrix, const s2s_matrix *next, int isa, int th
     jb.widened_at = jb.integers_at + (is_integer ? block : 0);
     jb.widens = !is_integer && jb.kernels != jb.compute && jb.unit_rows >= WIDEN_ROWS;
     jb.size = jb.widened_at + (jb.widens ? S2S_BLOCK * S2S_BLOCK * sizeof(float) : 0);
-    return s2s_run(multiply, &jb, jb.row_units * parts(panels, jb.unit_panels), threads, jb.size);
+    return jb;
+}
+
+int s2s_linear(const s2s_matrix *matrix, const s2s_matrix *next, int isa, int threads,
+               int activation, int64_t rows, const float *x, int64_t x_stride, const float *other,
+               int64_t other_stride, int multiply_, float *out, int64_t out_stride)
+{
+    if (rows == 0 || matrix->outputs == 0)
+        return S2S_OK;
+    linear_job jb = prepared(matrix, next, isa, &threads, activation, multiply_, rows);
+    jb.x = x;
+    jb.other = other;
+    jb.out = out;
+    jb.x_stride = x_stride;
+    jb.other_stride = other_stride;
+    jb.out_stride = out_stride;
+    return s2s_run(multiply, &jb, jb.units, threads, jb.size);
 }
 
 /* ---- some outputs of a matrix ---- */
@@ -246,6 +262,94 @@ int s2s_norm(int isa, int threads, int64_t rows, int64_t n, const float *x, cons
     threads = (int)min64(threads, 1 + rows * n * 16 / SMALL_WORK);
     return s2s_run(norm_rows, &jb, parts(rows, SOME_ROWS), threads, 0);
 }
+
+/* ---- chains ---- */
+
+typedef struct {
+    const s2s_link *links;
+    const s2s_place *places;
+    int64_t count, rows, unit_rows;
+    int isa;
+    size_t links_at; /* in scratch, bytes: after the rows of places without an address */
+} chain_job;
+
+/* The linear layer of link i, and the matrix that is read after its own: of the next linear layer, or
+ * for other rows of the first. */
+static linear_job linear_of(const chain_job *jb, int64_t i, int64_t rows)
+{
+    const s2s_link *const link = jb->links + i;
+    int64_t next = i;
+    int threads = 1;
+    do
+        next = (next + 1) % jb->count;
+    while (!jb->links[next].matrix);
+    return prepared(link->matrix, jb->links[next].matrix, jb->isa, &threads, link->activation,
+                    link->multiply, rows);
+}
+
+/* Where the unit's rows of a place are. */
+static float *rows_of(const chain_job *jb, int64_t place, int64_t first, void *scratch)
+{
+    if (place < 0)
+        return NULL;
+    if (jb->places[place].rows)
+        return jb->places[place].rows + first * jb->places[place].width;
+    int64_t before = 0;
+    for (int64_t i = 0; i < place; i++)
+        before += jb->places[i].rows ? 0 : jb->places[i].width;
+    return (float *)scratch + before * jb->unit_rows;
+}
+
+static void follow_links(void *job, int64_t unit, void *scratch)
+{
+    const chain_job *const jb = job;
+    const int64_t first = unit * jb->unit_rows, rows = min64(jb->unit_rows, jb->rows - first);
+    for (int64_t i = 0; i < jb->count; i++) {
+        const s2s_link *const link = jb->links + i;
+        const float *const x = rows_of(jb, link->x, first, scratch);
+        float *const out = rows_of(jb, link->out, first, scratch);
+        if (link->matrix) {
+            linear_job linear = linear_of(jb, i, rows);
+            linear.x = x;
+            linear.other = rows_of(jb, link->other, first, scratch);
+            linear.out = out;
+            for (int64_t u = 0; u < linear.units; u++)
+                multiply(&linear, u, (char *)scratch + jb->links_at);
+        } else {
+            norm_job norm = {s2s_layer_kernels_of(jb->isa), rows, jb->places[link->x].width, x,
+                             link->gamma, link->beta, link->eps, out};
+            for (int64_t u = 0; u < parts(rows, SOME_ROWS); u++)
+                norm_rows(&norm, u, NULL);
+        }
+    }
+}
+
+int s2s_chain(const s2s_link *links, int64_t count, const s2s_place *places, int64_t place_count,
+              int isa, int threads, int64_t rows)
+{
+    if (rows == 0)
+        return S2S_OK;
+    chain_job jb = {.links = links, .places = places, .count = count, .rows = rows, .isa = isa};
+    /* A few units to a thread, all of about the same size. */
+    const int step = s2s_kernels_of(isa, S2S_FLOAT32)->tile_rows;
+    const int64_t most = min64(CHAIN_ROWS, threads == 1 ? rows : parts(rows, 4 * threads));
+    jb.unit_rows = parts(parts(rows, parts(rows, max64(most, 1))), step) * step;
+    int64_t width = 0;
+    for (int64_t i = 0; i < place_count; i++)
+        width += places[i].rows ? 0 : places[i].width;
+    jb.links_at = (size_t)parts(width * jb.unit_rows * (int64_t)sizeof(float), CACHE_LINE) * CACHE_LINE;
+    const int64_t units = parts(rows, jb.unit_rows);
+    size_t size = 0;
+    for (int64_t i = 0; i < count; i++)
+        for (int last = 0; links[i].matrix && last < 2; last++) { /* which may have fewer rows */
+            const int64_t some = last ? rows - (units - 1) * jb.unit_rows : min64(rows, jb.unit_rows);
+            const size_t needed = linear_of(&jb, i, some).size;
+            size = needed > size ? needed : size;
+        }
+    return s2s_run(follow_links, &jb, units, threads, jb.links_at + size);
+}
+
+/* ---- units that remember, and the likeliest tokens ---- */
 
 typedef struct {
     const s2s_layer_kernels *layer;

@@ -117,6 +117,27 @@ int s2s_recur(int isa, int64_t rows, int64_t n, const float *gates, const float 
 int s2s_best(int isa, int threads, int64_t rows, int64_t n, const float *logits, int64_t stride,
              int k, int64_t *ids, float *log_probabilities, float *statistics);
 
+/* ---- chains: linear layers and norms that every row goes through by itself, recorded ---- */
+
+/* Rows [rows][width]. Those that nobody wants afterwards have no address: they are never all there. */
+typedef struct {
+    float *rows;
+    int64_t width;
+} s2s_place;
+
+/* One call. Places are numbers: of x, of the result, of `other` (-1: there is none). */
+typedef struct {
+    const s2s_matrix *matrix;       /* of a linear layer; null: a norm */
+    int32_t activation, multiply;   /* of a linear layer */
+    const float *gamma, *beta;      /* of a norm; beta may be null */
+    double eps;
+    int64_t x, other, out;
+} s2s_link;
+
+/* Takes each thread's rows, a few at a time, through all the calls in turn. */
+int s2s_chain(const s2s_link *links, int64_t count, const s2s_place *places, int64_t place_count,
+              int isa, int threads, int64_t rows);
+
 /* ---- programs: the calls of a decoder's step, recorded ---- */
 
 enum s2s_op_kind {

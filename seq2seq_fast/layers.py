@@ -46,13 +46,11 @@ class Linear:
         *,
         plus: Array | None = None,
         times: Array | None = None,
-        out: Array | None = None,
     ) -> Array:
-        """x (..., inputs) -> (..., outputs), at last plus or times an array of that shape. The
-        result may lie in `out`, or elsewhere."""
+        """x (..., inputs) -> (..., outputs), at last plus or times an array of that shape."""
         active = current()
         if active.backend == "native":
-            return native.linear(self.weights, active, x, activation, plus, times, out)
+            return native.linear(self.weights, active, x, activation, plus, times)
         matrix = self.matrix
         if matrix.scales is None:
             weight = matrix.rows().T
@@ -361,7 +359,7 @@ class SpectrumEmbedding:
 # ---- sublayers: x -> plus + f(x) ----
 
 SOME_ROWS = 24 * PANEL
-"""Rows that go through several layers at a time, where all of them would leave the cache."""
+"""Rows of keys and values that are made at a time, so that they are stored out of the cache."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -386,12 +384,12 @@ class FeedForward:
     def width(self) -> int:
         return self.up.matrix.inputs
 
-    def __call__(self, x: Array, plus: Array, out: Array | None = None) -> Array:
-        """x, plus and the result (..., features). It may lie in `out`, or elsewhere."""
+    def __call__(self, x: Array, plus: Array) -> Array:
+        """x, plus and the result (..., features)."""
         hidden = self.up(x, self.activation)
         if self.gate is not None:
             hidden = self.gate(x, times=hidden)
-        return self.down(hidden, plus=plus, out=out)
+        return self.down(hidden, plus=plus)
 
 
 @dataclass(frozen=True, eq=False)

@@ -282,16 +282,13 @@ def linear(
     activation: str,
     plus: Array | None,
     times: Array | None,
-    out: Array | None,
 ) -> Array:
-    """See reference.linear and reference.integer_linear. `out` is room for the result, which need
-    not come to lie there."""
+    """See reference.linear and reference.integer_linear."""
     number = _ACTIVATION_NUMBERS[activation]
     if active.tape is not None:
         return active.tape.linear(weights, x, number, plus, times)
     x, stride = _strided(x)
-    if out is None:
-        out = np.empty((*x.shape[:-1], weights.outputs), np.float32)
+    out = np.empty((*x.shape[:-1], weights.outputs), np.float32)
     other = times if plus is None else plus
     other = None if other is None else _rows(other)
     check(

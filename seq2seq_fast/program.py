@@ -1,5 +1,5 @@
-"""A decoder's step, or a short sequence's way through the encoder, as one native call: recorded
-once, run for every token and every sequence.
+"""A decoder's step, a short sequence's way through the encoder, or that of a long one's rows from
+attention to attention, as one native call: recorded once, run for every token and every sequence.
 
 The layers' Python costs more than a small model's arithmetic. So their calls are recorded (while a
 Tape is active, layers put their calls on it and give the arrays that will hold the results), and
@@ -9,7 +9,7 @@ then the record is run. What is computed, and its bits, are those of the layers.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -185,6 +185,100 @@ _OP = np.dtype(
     align=True,
 )  # fmt: skip
 _NOTHING = dict.fromkeys(_OP.names or (), 0)
+
+
+# ---- chains ----
+
+
+class ChainTape:
+    """Links of a chain in the order in which they were recorded, of arrays that stand for rows."""
+
+    def __init__(self) -> None:
+        self.links: list[tuple[Any, ...]] = []
+        self.held: list[Any] = []  # what the links' pointers lead to
+        self.places: list[Array] = []
+
+    def place(self, width: int) -> Array:
+        """An array for one more number of places."""
+        self.places.append(np.empty((1, width), np.float32))
+        return self.places[-1]
+
+    def number(self, array: Array | None) -> int:
+        """Of the place that an array stands for; -1 for none."""
+        addresses = [_address(place) for place in self.places]
+        return -1 if array is None else addresses.index(_address(array))
+
+    def linear(
+        self,
+        weights: native.Weights,
+        x: Array,
+        activation: int,
+        plus: Array | None,
+        times: Array | None,
+    ) -> Array:
+        out, other = self.place(weights.outputs), times if plus is None else plus
+        self.held.append(weights)
+        self.links.append(
+            (weights.address, activation, times is not None, 0, 0, 0.0,
+             *map(self.number, (x, other, out)))
+        )  # fmt: skip
+        return out
+
+    def norm(self, x: Array, gamma: Array, beta: Array | None, eps: float) -> Array:
+        out = self.place(x.shape[-1])
+        self.held.append((gamma, beta))
+        self.links.append(
+            (0, 0, 0, _address(gamma), 0 if beta is None else _address(beta), eps,
+             *map(self.number, (x, None, out)))
+        )  # fmt: skip
+        return out
+
+
+class Chain:
+    """Linear layers and norms that each row goes through by itself.
+
+    `function` takes arrays of the given widths, and gives a tuple of arrays.
+    """
+
+    FEW = 96
+    """So many rows a thread are faster with the threads side by side at each layer."""
+
+    def __init__(self, function: Callable[..., tuple[Array, ...]], *widths: int) -> None:
+        tape = ChainTape()
+        given = [tape.place(width) for width in widths]
+        with runtime.recording(tape):
+            results = function(*given)
+        self._links = np.array(tape.links, _LINK)
+        self._places = np.array([(0, place.shape[-1]) for place in tape.places], _PLACE)
+        self._numbers = [tape.number(array) for array in (*given, *results)]
+        self.widths = [array.shape[-1] for array in (*given, *results)]
+        self._held = tape.held
+
+    def __call__(self, *arrays: Array) -> None:
+        """Arrays (..., width), what is taken and then what is given: contiguous, of as many rows. A
+        result may take the place of an argument that it is the last to be made of."""
+        active, places = runtime.current(), self._places.copy()
+        for number, array in zip(self._numbers, arrays, strict=True):
+            places["rows"][number] = _address(array)
+        status = native.lib.s2s_chain(
+            native.ffi.from_buffer("s2s_link *", self._links),
+            len(self._links),
+            native.ffi.from_buffer("s2s_place *", places),
+            len(places),
+            native.ISA_NUMBERS[active.isa],
+            active.threads,
+            math.prod(arrays[0].shape[:-1]),
+        )
+        native.check(status, "chain")
+
+
+# The kernel's s2s_link and s2s_place.
+_LINK = np.dtype(
+    [("matrix", np.uintp), ("activation", "i4"), ("multiply", "i4"), ("gamma", np.uintp),
+     ("beta", np.uintp), ("eps", "f8"), ("x", "i8"), ("other", "i8"), ("out", "i8")],
+    align=True,
+)  # fmt: skip
+_PLACE = np.dtype([("rows", np.uintp), ("width", "i8")], align=True)
 
 
 class Idle:

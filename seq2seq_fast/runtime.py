@@ -19,7 +19,7 @@ import numpy as np
 from . import native
 
 if TYPE_CHECKING:
-    from .program import Tape
+    from .program import ChainTape, Tape
 
 __all__ = ["info", "use"]
 
@@ -33,7 +33,7 @@ class Active(NamedTuple):
     backend: str
     isa: str | None  # None on the numpy backend
     threads: int
-    tape: Tape | None = None  # where the kernel's calls are recorded, instead of being made
+    tape: Any = None  # a Tape or ChainTape, on which the kernel's calls go, instead of being made
 
 
 def _choose(
@@ -110,7 +110,7 @@ def current() -> Active:
 
 
 @contextlib.contextmanager
-def recording(tape: Tape) -> Iterator[None]:
+def recording(tape: Tape | ChainTape) -> Iterator[None]:
     """The calling thread's native calls go on the tape, inside a `with` block."""
     before, active = _local.active, current()
     _local.active = active._replace(tape=tape)

@@ -8,6 +8,7 @@ loading.py does so from files.
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -17,7 +18,6 @@ import numpy as np
 from .cache import KeyValueCache
 from .generate import Options, Token, mean_over_heads, search, stream
 from .layers import (
-    SOME_ROWS,
     SSRU,
     Cell,
     CrossAttention,
@@ -31,7 +31,7 @@ from .layers import (
     checked_ids,
     must_equal,
 )
-from .program import EncoderProgram, Idle
+from .program import Chain, EncoderProgram, Idle
 from .reference import under_contract
 from .runtime import current
 
@@ -74,57 +74,21 @@ class EncoderLayer:
             *(place.norm.gamma.size for place in (self.attention_norm, self.feed_forward_norm)),
         )
 
-    def __call__(
-        self, x: Array, lengths: Array | None, room: Room, integer_scores: bool = False
-    ) -> Array:
-        """x (batch, time, features), which may be written over -> the like. Rows take part in
-        attention together; in what comes before and after they go a few at a time, so that all of
-        it stays in the cache."""
-        attention = self.attention
-        merged = room("merged", (*x.shape[:2], attention.heads.query_width))
-        some = SOME_ROWS * current().threads
-        if x.shape[0] * x.shape[1] <= some:
-            attention.attend(self._before(x), lengths, merged, integer_scores)
-            return self._after(merged, x)
-        every = room("every", (*x.shape[:2], attention.projection.matrix.outputs))
-        flat, flat_every, flat_merged = (a.reshape(-1, a.shape[-1]) for a in (x, every, merged))
-        chunks = [slice(start, start + some) for start in range(0, len(flat), some)]
-        for rows in chunks:
-            _put(flat_every[rows], self._before(flat[rows], flat_every[rows]))
-        attention.attend(every, lengths, merged, integer_scores)
-        for rows in chunks:
-            _put(flat[rows], self._after(flat_merged[rows], flat[rows]))
-        return x
+    def __call__(self, x: Array, lengths: Array | None, integer_scores: bool) -> Array:
+        """x (batch, time, features) -> the like."""
+        merged = np.empty((*x.shape[:2], self.attention.heads.query_width), np.float32)
+        self.attention.attend(self.before(x), lengths, merged, integer_scores)
+        return self.after(merged, x)
 
-    def _before(self, x: Array, out: Array | None = None) -> Array:
-        """What attention takes, which may lie in `out`, or elsewhere."""
-        return self.attention.projection(self.attention_norm.before(x), out=out)
+    def before(self, x: Array) -> Array:
+        """What attention takes."""
+        return self.attention.projection(self.attention_norm.before(x))
 
-    def _after(self, merged: Array, x: Array) -> Array:
-        """From what attention gave, and the layer's input, to its output, which may lie in the
-        input's place."""
-        y = self.attention_norm.after(self.attention.output(merged, plus=x))
+    def after(self, merged: Array, x: Array) -> Array:
+        """From what attention gave, and the layer's input, to its output."""
+        x = self.attention_norm.after(self.attention.output(merged, plus=x))
         place = self.feed_forward_norm
-        return place.after(self.feed_forward(place.before(y), y, out=x))
-
-
-def _put(place: Array, x: Array) -> None:
-    """x, where it does not lie there already."""
-    if x.__array_interface__["data"] != place.__array_interface__["data"]:
-        place[...] = x
-
-
-class Room:
-    """Arrays that an encoder's layers use one after the other: new memory is slow at first."""
-
-    def __init__(self) -> None:
-        self._arrays: dict[str, Array] = {}
-
-    def __call__(self, name: str, shape: tuple[int, ...]) -> Array:
-        """The array of a name, of any contents."""
-        if name not in self._arrays or self._arrays[name].shape != shape:
-            self._arrays[name] = np.empty(shape, np.float32)
-        return self._arrays[name]
+        return place.after(self.feed_forward(place.before(x), x))
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,12 +147,60 @@ class Encoder:
     ) -> Array:
         """x (batch, time, features), which may be written over, of which `lengths` are there -> the
         memory. `after_each` is called with each layer's result."""
-        room = Room()
+        active = current()
+        if active.isa and not active.tape and x.shape[0] * x.shape[1] > Chain.FEW * active.threads:
+            return self._through_chains(x, lengths)
         for layer in self.layers:
-            x = layer(x, lengths, room, self.integer_scores)
+            x = layer(x, lengths, self.integer_scores)
             if after_each is not None:
                 after_each(x)
         return x if self.norm is None else self.norm(x)
+
+    def _through_chains(self, x: Array, lengths: Array | None) -> Array:
+        """The like. Rows take part in attention together; in what comes before and after it they go
+        a few at a time, so that all of it stays in the cache."""
+
+        def room(array: Array | None, width: int) -> Array:
+            """It again, where it has the width: new memory is slow at first."""
+            if array is not None and array.shape[-1] == width:
+                return array
+            return np.empty((*x.shape[:2], width), np.float32)
+
+        merged, every = None, room(None, self.chains[0].widths[-1])
+        self.chains[0](x, every)
+        for layer, chain in zip(self.layers, self.chains[1:], strict=True):
+            merged = room(merged, layer.attention.heads.query_width)
+            layer.attention.attend(every, lengths, merged, self.integer_scores)
+            if layer is self.layers[-1]:
+                chain(merged, x, x)
+            else:
+                every = room(every, chain.widths[-1])
+                chain(merged, x, x, every)
+        return x
+
+    @functools.cached_property
+    def chains(self) -> tuple[Chain, ...]:
+        """What a row goes through before, between and after the layers' attention."""
+
+        def between(layer: EncoderLayer, next_layer: EncoderLayer) -> Any:
+            def links(merged: Array, x: Array) -> tuple[Array, ...]:
+                x = layer.after(merged, x)
+                return x, next_layer.before(x)
+
+            return links
+
+        def last(merged: Array, x: Array) -> tuple[Array]:
+            x = self.layers[-1].after(merged, x)
+            return (x if self.norm is None else self.norm(x),)
+
+        links = [between(*pair) for pair in itertools.pairwise(self.layers)]
+        widths = [
+            (layer.attention.heads.query_width, layer.attention.width) for layer in self.layers
+        ]
+        return (
+            Chain(lambda x: (self.layers[0].before(x),), self.layers[0].attention.width),
+            *(Chain(function, *two) for function, two in zip((*links, last), widths, strict=True)),
+        )
 
     @functools.cached_property
     def integer_scores(self) -> bool:
