@@ -100,7 +100,7 @@ def _add_layers(add: Callable[[Array], None], draw: _Numbers) -> None:
     for weights in WEIGHTS:
         layer = Linear(Matrix.pack(rows).to(weights), bias)
         for activation in reference.ACTIVATIONS:
-            add(layer(x, activation, plus=other))
+            add(layer(x / np.float32(16), activation, plus=other))
         add(layer(x[:1], times=other[:1]))
     add(Norm(x[0], x[1], 1e-6)(x))
     add(Norm(x[0], None, 1e-6)(x))

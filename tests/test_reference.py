@@ -163,7 +163,7 @@ def test_erf_float32():
     x = np.arange(bits_of(2.0**-13), bits_of(4.5), 59, dtype=np.int32).view(np.float32)
     exact = np.fromiter(map(math.erf, x.tolist()), np.float64, len(x))
     errors = np.abs(reference.erf(x) - exact) / np.spacing(exact.astype(np.float32))
-    assert 1.3 < errors.max() <= 1.383  # what the docstring says of all
+    assert 1.8 < errors.max() <= 1.958  # what the docstring says of all
 
 
 def test_erf_special():

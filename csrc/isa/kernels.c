@@ -83,22 +83,41 @@ static inline void fetch(const void *p, ptrdiff_t bytes)
 #include "math.h"
 #include "rows.h"
 
-/* erf(a) = a + a * poly(a^2) below the border, 1 - exp(a * poly(a)) from there to where it is 1. */
-#define ERF_BORDER 0.921875f
-#define ERF_MOST 4.0f
-#define ERF_NEAR                                                                                   \
-    -0x1.3a19c2p-11f, 0x1.473c38p-8f, -0x1.b68b72p-6f, 0x1.ce1a6ep-4f, -0x1.8126e6p-2f,            \
-        0x1.06eba6p-3f
-#define ERF_FAR                                                                                    \
-    -0x1.4930d6p-18f, 0x1.7afe88p-15f, 0x1.b12b6cp-15f, -0x1.80ce78p-9f, 0x1.73a4fp-6f,            \
-        -0x1.af3128p-4f, -0x1.457014p-1f, -0x1.20e8d4p+0f
+/* erf(a) = a * poly(d) in sixteen pieces, each a quarter wide, d from the middle of its piece: the
+ * coefficients of each power, highest first. From ERF_MOST on it is 1. */
+#define ERF_MOST 3.921875f
+#define ERF_TABLE                                                                                  \
+    {-0x1.3ef6a2p-16f, -0x1.7b01a8p-15f, -0x1.7d051cp-15f, -0x1.a30542p-16f, -0x1.62d6c8p-21f,     \
+     0x1.d7de22p-17f, 0x1.15582p-16f, 0x1.8b4a56p-17f, 0x1.83f0ccp-18f, 0x1.b7ce18p-20f,           \
+     -0x1.42934ep-22f, -0x1.c5956ap-21f, -0x1.ab84aap-21f, -0x1.41755p-21f, -0x1.c03928p-22f,      \
+     -0x1.336eaep-22f},                                                                            \
+    {0x1.b26736p-12f, 0x1.00cfecp-12f, 0x1.039aep-17f, -0x1.6bb6cp-13f, -0x1.ee48b6p-13f,          \
+     -0x1.9d3456p-13f, -0x1.e80ae8p-14f, -0x1.7157fap-15f, -0x1.0b2998p-21f, 0x1.1ec966p-16f,      \
+     0x1.4a6202p-16f, 0x1.141936p-16f, 0x1.9a712ep-17f, 0x1.25015cp-17f, 0x1.a0c85ep-18f,          \
+     0x1.2c04fp-18f},                                                                              \
+    {0x1.c5a77p-11f, 0x1.24d5f4p-9f, 0x1.671dbp-9f, 0x1.367b2cp-9f, 0x1.8a2976p-10f,               \
+     0x1.3fc1cep-11f, -0x1.6844dp-16f, -0x1.5d2c2cp-12f, -0x1.ae6c76p-12f, -0x1.834a48p-12f,       \
+     -0x1.3244d2p-12f, -0x1.cac5p-13f, -0x1.52a6bp-13f, -0x1.f709a2p-14f, -0x1.7b265ap-14f,        \
+     -0x1.229a5cp-14f},                                                                            \
+    {-0x1.766ac6p-6f, -0x1.276b5p-6f, -0x1.527662p-7f, -0x1.457a8ep-9f, 0x1.bbf076p-9f,            \
+     0x1.ab144ep-8f, 0x1.df8a4cp-8f, 0x1.b7e9a8p-8f, 0x1.6bfbecp-8f, 0x1.1e31ep-8f,                \
+     0x1.ba09b4p-9f, 0x1.560c04p-9f, 0x1.0bd8e2p-9f, 0x1.a9f472p-10f, 0x1.57e982p-10f,             \
+     0x1.1993dcp-10f},                                                                             \
+    {-0x1.7d8ff6p-6f, -0x1.09ac2ep-4f, -0x1.7edefep-4f, -0x1.b29328p-4f, -0x1.ad1538p-4f,          \
+     -0x1.82ad18p-4f, -0x1.48b7c4p-4f, -0x1.0e9e1ap-4f, -0x1.b87062p-5f, -0x1.67575ap-5f,          \
+     -0x1.284246p-5f, -0x1.ef1beep-6f, -0x1.a35764p-6f, -0x1.6793eep-6f, -0x1.37b3d6p-6f,          \
+     -0x1.10c82ep-6f},                                                                             \
+    {0x1.1f5e1ap+0f, 0x1.13e08cp+0f, 0x1.fe8f16p-1f, 0x1.cacbc2p-1f, 0x1.9450bcp-1f,               \
+     0x1.611066p-1f, 0x1.3448f8p-1f, 0x1.0ee122p-1f, 0x1.e09a7ap-2f, 0x1.aed2p-2f,                 \
+     0x1.8603ep-2f, 0x1.642828p-2f, 0x1.47ad4p-2f, 0x1.2f6828p-2f, 0x1.1a7b9p-2f,                  \
+     0x1.08421p-2f}
 #define GELU_ROOT 0x1.6a09e6p-1f     /* sqrt(1/2) */
 #define GELU_CUBE 0.044715f
 #define GELU_TANH 0x1.988454p-1f     /* sqrt(2 / pi) */
 #define GELU_SIGMOID 1.702f
 #define LOG_ROOT 0x1.6a09e6p-1f      /* sqrt(1/2) */
 #define I8_LEAST 0x1p-100f           /* a row of less is quantised as if it held this */
-#define I8_MAGIC 0x1.8p+23f          /* adding it rounds to an integer */
+#define WHOLE_MAGIC 0x1.8p+23f       /* adding it rounds to an integer, in the low bits */
 #include "layers.h"
 
 #define ELEMENT float

@@ -15,26 +15,30 @@ static ALWAYS_INLINE void sigmoid(const int vecs, f32_group *x)
     EACH_VEC x->v[i] = f32_div(f32_if_less(x->v[i], zero, e.v[i], one), f32_add(one, e.v[i]));
 }
 
-/* A polynomial near zero, else 1 - exp of one. */
+/* Of each lane the number of a table that its low four bits say. */
+static ALWAYS_INLINE f32_vec lookup(const float *table, f32_vec index)
+{
+    for (int i = 0; i < f32_regs; i++)
+        index.r[i] = f32_r_lookup(table, index.r[i]);
+    return index;
+}
+
+/* |x| times the polynomial of its piece. */
 static ALWAYS_INLINE void error_function(const int vecs, f32_group *x)
 {
-    static const float near[] = {ERF_NEAR}, far[] = {ERF_FAR};
-    const f32_vec zero = f32_set1(0), one = f32_set1(1), most = f32_set1(ERF_MOST);
-    f32_group a, p, q;
+    static const float table[][S2S_LANES] = {ERF_TABLE};
+    const f32_vec zero = f32_set1(0), most = f32_set1(ERF_MOST), magic = f32_set1(WHOLE_MAGIC);
+    f32_group a, d, index, y;
     EACH_VEC a.v[i] = f32_if_less(x->v[i], zero, f32_sub(zero, x->v[i]), x->v[i]);
     EACH_VEC a.v[i] = f32_if_less(most, a.v[i], most, a.v[i]);
-    EACH_VEC p.v[i] = f32_set1(near[0]);
-    EACH_VEC q.v[i] = f32_set1(far[0]);
-    UNROLL for (int c = 1; c < (int)(sizeof near / sizeof *near); c++)
-        EACH_VEC p.v[i] = f32_add(f32_mul(p.v[i], f32_mul(a.v[i], a.v[i])), f32_set1(near[c]));
-    UNROLL for (int c = 1; c < (int)(sizeof far / sizeof *far); c++)
-        EACH_VEC q.v[i] = f32_add(f32_mul(q.v[i], a.v[i]), f32_set1(far[c]));
-    EACH_VEC p.v[i] = f32_add(a.v[i], f32_mul(a.v[i], p.v[i]));
-    EACH_VEC q.v[i] = f32_mul(q.v[i], a.v[i]);
-    f32_exp_to_one(vecs, &q);
-    EACH_VEC q.v[i] = f32_sub(one, q.v[i]);
-    EACH_VEC p.v[i] = f32_if_less(a.v[i], f32_set1(ERF_BORDER), p.v[i], q.v[i]);
-    EACH_VEC x->v[i] = f32_if_less(x->v[i], zero, f32_sub(zero, p.v[i]), p.v[i]);
+    EACH_VEC d.v[i] = f32_sub(f32_mul(a.v[i], f32_set1(4)), f32_set1(0.5f));
+    EACH_VEC index.v[i] = f32_add(d.v[i], magic);
+    EACH_VEC d.v[i] = f32_sub(d.v[i], f32_sub(index.v[i], magic));
+    EACH_VEC y.v[i] = lookup(table[0], index.v[i]);
+    UNROLL for (int c = 1; c < (int)(sizeof table / sizeof *table); c++)
+        EACH_VEC y.v[i] = f32_add(f32_mul(y.v[i], d.v[i]), lookup(table[c], index.v[i]));
+    EACH_VEC y.v[i] = f32_mul(a.v[i], y.v[i]);
+    EACH_VEC x->v[i] = f32_if_less(x->v[i], zero, f32_sub(zero, y.v[i]), y.v[i]);
 }
 
 /* x * (1 + y) / 2. */
@@ -295,7 +299,7 @@ static void best(int64_t n, const float *x, ptrdiff_t ahead, int k, int64_t *ids
 /* The integers next to x * scale, from -127 to 127. */
 static ALWAYS_INLINE f32_vec rounded(f32_vec x, float scale)
 {
-    const f32_vec least = f32_set1(-127), most = f32_set1(127), magic = f32_set1(I8_MAGIC);
+    const f32_vec least = f32_set1(-127), most = f32_set1(127), magic = f32_set1(WHOLE_MAGIC);
     x = f32_mul(x, f32_set1(scale));
     x = f32_if_less(x, least, least, x);
     x = f32_if_less(most, x, most, x);

@@ -33,6 +33,15 @@ typedef __m256d f64_reg;
 AVX2_TYPE(f32, float, ps, _mm256_slli_epi32(_mm256_castps_si256(a), 23))
 AVX2_TYPE(f64, double, pd, _mm256_slli_epi64(_mm256_castpd_si256(a), 52))
 
+/* table[the low four bits] in each lane: from each half by three of them; the fourth says which. */
+static inline __m256 f32_r_lookup(const float *table, __m256 index)
+{
+    const __m256i bits = _mm256_castps_si256(index);
+    return _mm256_blendv_ps(_mm256_permutevar8x32_ps(_mm256_loadu_ps(table), bits),
+                            _mm256_permutevar8x32_ps(_mm256_loadu_ps(table + 8), bits),
+                            _mm256_castsi256_ps(_mm256_slli_epi32(bits, 28)));
+}
+
 /* Four numbers of four bytes from each of eight rows, `stride` bytes apart, transposed: pieces of
  * rows are put together as they are loaded, so that two steps of shuffles are left. */
 static inline void quads_of_32(const char *rows, ptrdiff_t stride, __m256 *column)

@@ -35,6 +35,12 @@ typedef __m512d f64_reg;
 AVX512_TYPE(f32, float, ps, __mmask16, _mm512_slli_epi32(_mm512_castps_si512(a), 23))
 AVX512_TYPE(f64, double, pd, __mmask8, _mm512_slli_epi64(_mm512_castpd_si512(a), 52))
 
+/* table[the low four bits] in each lane. */
+static inline __m512 f32_r_lookup(const float *table, __m512 index)
+{
+    return _mm512_permutexvar_ps(_mm512_castps_si512(index), _mm512_loadu_ps(table));
+}
+
 /* 128 bits from each of two rows. */
 static inline __m256 half_of_32(const char *rows, ptrdiff_t stride)
 {

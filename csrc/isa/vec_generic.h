@@ -44,6 +44,14 @@
 GENERIC_TYPE(f32, float, uint32_t, 23)
 GENERIC_TYPE(f64, double, uint64_t, 52)
 
+/* table[the low four bits]. */
+static inline float f32_r_lookup(const float *table, float index)
+{
+    uint32_t bits;
+    memcpy(&bits, &index, sizeof bits);
+    return table[bits & 15];
+}
+
 #define GENERIC_HALF(P)                                                                            \
     static inline float P##_r_load(const uint16_t *p) { return P##_wide(*p); }                     \
     static inline void P##_r_columns(const uint16_t *rows, ptrdiff_t stride, float *column)        \

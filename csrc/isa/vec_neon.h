@@ -35,6 +35,18 @@ typedef float64x2_t f64_reg;
 NEON_TYPE(f32, float, f32, u32, NEON_SHIFT_32)
 NEON_TYPE(f64, double, f64, u64, NEON_SHIFT_64)
 
+/* table[the low four bits] in each lane: four bytes of 64. */
+static inline float32x4_t f32_r_lookup(const float *table, float32x4_t index)
+{
+    const uint8_t *const bytes = (const uint8_t *)table;
+    const uint8x16x4_t all = {
+        {vld1q_u8(bytes), vld1q_u8(bytes + 16), vld1q_u8(bytes + 32), vld1q_u8(bytes + 48)}};
+    const uint32x4_t number = vandq_u32(vreinterpretq_u32_f32(index), vdupq_n_u32(15));
+    const uint32x4_t at =
+        vmlaq_u32(vdupq_n_u32(0x03020100), number, vdupq_n_u32(0x04040404));
+    return vreinterpretq_f32_u8(vqtbl4q_u8(all, vreinterpretq_u8_u32(at)));
+}
+
 static inline void f64_r_columns(const double *rows, ptrdiff_t stride, float64x2_t *column)
 {
     const float64x2_t a = vld1q_f64(rows), b = vld1q_f64(rows + stride);
