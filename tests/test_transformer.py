@@ -13,8 +13,19 @@ from tiny_marian import HEADS, WIDTH
 
 from seq2seq_fast import load, use
 from seq2seq_fast.formats import marian
-from seq2seq_fast.layers import Linear, sinusoids
-from seq2seq_fast.weights import Matrix
+from seq2seq_fast.layers import (
+    Embedding,
+    FeedForward,
+    Heads,
+    Linear,
+    Norm,
+    SelfAttention,
+    Sinusoids,
+    sinusoids,
+)
+from seq2seq_fast.program import Chain
+from seq2seq_fast.transformer import Encoder, EncoderLayer, NormPlace
+from seq2seq_fast.weights import WEIGHTS, Matrix
 
 EOS = 0
 SOURCES = [[5, 3, 9, EOS], [7, EOS], [2, 2, 11, 19, 4, 8, EOS], [6, EOS]]
@@ -147,6 +158,49 @@ def test_alignment_equals_the_equations(backend, file, model):
         model.align(ids, tokens, layer=2)
     with pytest.raises(ValueError, match="head must be from 0 to 1; got 2"):
         model.align(ids, tokens, head=2)
+
+
+@pytest.mark.parametrize("weights", WEIGHTS)
+@pytest.mark.parametrize("kind", ["pre", "post", "gated", "different heads"])
+def test_many_rows_go_through_chains(backend, rng, weights, kind):
+    """Rows enough for layers not to be called one by one, of widths beyond a block of 256: the bits
+    of NumPy, which calls them so; in a last unit of few rows, too."""
+    width, inner = 280, 300
+
+    def linear(inputs, outputs):
+        rows = rng.standard_normal((outputs, inputs)).astype(np.float32) / np.float32(16)
+        return Linear(Matrix.pack(rows).to(weights), rng.standard_normal(outputs, np.float32))
+
+    def norm():
+        gamma, beta = rng.standard_normal((2, width), np.float32)
+        return Norm(gamma, None if kind == "gated" else beta, 1e-5)
+
+    def layer(heads):
+        projection = linear(width, heads.query_width + 2 * heads.key_width)
+        return EncoderLayer(
+            SelfAttention(projection, linear(heads.query_width, width), heads),
+            NormPlace(norm(), kind != "post"),
+            FeedForward(
+                linear(width, inner), linear(inner, width),
+                "silu" if kind == "gated" else "gelu",
+                linear(width, inner) if kind == "gated" else None,
+            ),
+            NormPlace(norm(), kind != "post"),
+        )  # fmt: skip
+
+    others = Heads(6, 3, 32) if kind == "different heads" else Heads(4, 4, 70)
+    encoder = Encoder(
+        Embedding(linear(width, 40).matrix, 1.0, Sinusoids(width)),
+        (layer(Heads(4, 4, 70)), layer(others)),
+        None if kind == "post" else norm(),
+    )
+    sources = [rng.integers(0, 40, length) for length in (101, 94, 87)]
+    with use(backend="numpy"):
+        want = encoder(sources)
+    for threads in (1, 2, 3):
+        assert 3 * 101 > Chain.FEW * threads
+        with use(threads=threads):
+            assert_same_bits(encoder(sources).values, want.values)
 
 
 def test_neighbours_change_nothing(backend, model):

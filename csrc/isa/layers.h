@@ -296,13 +296,15 @@ static void best(int64_t n, const float *x, ptrdiff_t ahead, int k, int64_t *ids
 
 /* ---- eight-bit integers ---- */
 
-/* The integers next to x * scale, from -127 to 127. */
-static ALWAYS_INLINE f32_vec rounded(f32_vec x, float scale)
+/* The integers next to x * scale, from -127 to 127, which a row's own scale does not leave. */
+static ALWAYS_INLINE f32_vec rounded(f32_vec x, float scale, const int is_own)
 {
     const f32_vec least = f32_set1(-127), most = f32_set1(127), magic = f32_set1(WHOLE_MAGIC);
     x = f32_mul(x, f32_set1(scale));
-    x = f32_if_less(x, least, least, x);
-    x = f32_if_less(most, x, most, x);
+    if (!is_own) {
+        x = f32_if_less(x, least, least, x);
+        x = f32_if_less(most, x, most, x);
+    }
     return f32_sub(f32_add(x, magic), magic);
 }
 
@@ -316,17 +318,19 @@ static float scale_of(int64_t n, const float *x)
         most = f32_max(f32_if_less(y, zero, f32_sub(zero, y), y), most);
         broken = f32_add(broken, f32_mul(y, zero));
     }
-    const float nan = f32_fold_add(broken), greatest = f32_fold_max(most);
-    return nan == nan ? 127 / (greatest > I8_LEAST ? greatest : I8_LEAST) : NAN;
+    const float greatest =
+        f32_fold_max(f32_if_equal(broken, broken, most, f32_set1(INFINITY))); /* in one fold */
+    return greatest < INFINITY ? 127 / (greatest > I8_LEAST ? greatest : I8_LEAST) : NAN;
 }
 
 /* Up to 256 finite numbers to integers, whose sum is returned, in loops that vectorise. */
-static int32_t integers_of(int count, const float *x, float scale, i8_input *to)
+static ALWAYS_INLINE int32_t integers_of(int count, const float *x, float scale, const int is_own,
+                                         i8_input *to)
 {
     float whole[S2S_BLOCK];
     int32_t total = 0;
     for (int i = 0; i < count; i += S2S_LANES)
-        f32_store(whole + i, rounded(load_row(x + i, count - i, 0), scale));
+        f32_store(whole + i, rounded(load_row(x + i, count - i, 0), scale, is_own));
     for (int i = 0; i < count; i++) {
         const int32_t q = (int32_t)whole[i];
         to[i] = (i8_input)q;
@@ -340,12 +344,15 @@ static float quantise(int64_t n, const float *x, float scale, void *to_, int32_t
     i8_input *const to = to_;
     const float own = scale_of(n, x);
     const int64_t finite = own == own ? n : 0;
-    if (scale == 0 || own != own)
+    const int is_own = scale == 0;
+    if (is_own || own != own)
         scale = own;
     *sum = 0;
-    for (int64_t i = 0; i < finite; i += S2S_BLOCK)
-        *sum += integers_of((int)(finite - i < S2S_BLOCK ? finite - i : S2S_BLOCK), x + i, scale,
-                            to + i);
+    for (int64_t i = 0; i < finite; i += S2S_BLOCK) {
+        const int count = (int)(finite - i < S2S_BLOCK ? finite - i : S2S_BLOCK);
+        *sum += is_own ? integers_of(count, x + i, scale, 1, to + i)
+                       : integers_of(count, x + i, scale, 0, to + i);
+    }
     for (int64_t i = finite; i < (n + 3) / 4 * 4; i++)
         to[i] = 0;
     return scale;
@@ -365,7 +372,7 @@ static void pack_integers(const float *rows, ptrdiff_t stride, int count, int64_
             const int n = (int)(width - i < S2S_BLOCK ? width - i : S2S_BLOCK);
             i8_input whole[S2S_BLOCK];
             uint8_t bytes[S2S_BLOCK];
-            integers_of(n, row + i, scale, whole);
+            integers_of(n, row + i, scale, 1, whole);
             for (int j = 0; j < n; j++)
                 bytes[j] = (uint8_t)(whole[j] + 128);
             for (int j = n; j % 4; j++)
