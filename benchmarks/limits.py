@@ -103,7 +103,8 @@ def encoding(encoder: Any, time: int) -> Products:
     """One sequence through an encoder; of sound, `time` is half the frames."""
     total = _of(encoder.layers, time)
     for layer in encoder.layers:
-        total = total.plus(Products(2 * time**2 * layer.attention.heads.query_width))
+        half = time**2 * layer.attention.heads.query_width
+        total = total.plus(Products(half, half) if encoder.integer_scores else Products(2 * half))
     if hasattr(encoder.embedding, "first"):
         total = total.plus(_of(encoder.embedding.first, 2 * time))
         total = total.plus(_of(encoder.embedding.second, time))
