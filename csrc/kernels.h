@@ -121,8 +121,8 @@ typedef struct {
 } s2s_layer_kernels;
 
 /* Products of eight-bit integers, exact in 32 bits. Weights lie in panels [inputs / 4][16][4], plus
- * 128; inputs as `quantise` leaves them. In attention the keys are the weights, and behind each panel
- * lie the sixteen keys' factors: 1 / a key's scale. */
+ * 128; inputs as `quantise` leaves them. In attention the keys are the weights, and behind each
+ * panel lie the sixteen keys' factors: 1 / a key's scale. */
 typedef struct {
     size_t input_size; /* bytes of one input */
     int tile_rows;     /* the number of rows at which `tile` is at its fastest */
@@ -144,8 +144,8 @@ typedef struct {
     void (*pack)(const float *rows, ptrdiff_t stride, int count, int64_t width, ptrdiff_t ahead,
                  uint8_t *panel);
 
-    /* Blocks of sums of `cols` panels to scores: a sum times (scale / the row's * the key's factor).
-     * factors: of the first panel, those of the others b_panel bytes apart. */
+    /* Blocks of sums of `cols` panels to scores: a sum times (scale / the row's * the key's
+     * factor). factors: of the first panel, those of the others b_panel bytes apart. */
     void (*score)(int rows, int cols, const int32_t *c, const float *scales, const int32_t *sums,
                   double scale, const uint8_t *factors, ptrdiff_t b_panel, float *out);
 } s2s_integer_kernels;

@@ -8,6 +8,9 @@
  *   sums     [rows][S2S_LDA]                     up to 256 outputs
  *   integers [rows][S2S_LDA]                     the same, of integers
  *   widened  [panels][256][16]                   a block of weights, where they are half floats
+ *
+ * A unit of a chain is some rows on their way through several layers, one after the other: in its
+ * scratch memory lie the places without an address, each [rows][width], then what a layer needs.
  */
 #include "kernels.h"
 #include "pool.h"
@@ -273,8 +276,8 @@ typedef struct {
     size_t links_at; /* in scratch, bytes: after the rows of places without an address */
 } chain_job;
 
-/* The linear layer of link i, and the matrix that is read after its own: of the next linear layer, or
- * for other rows of the first. */
+/* The linear layer of link i, and the matrix that is read after its own: of the next linear layer,
+ * or for other rows of the first. */
 static linear_job linear_of(const chain_job *jb, int64_t i, int64_t rows)
 {
     const s2s_link *const link = jb->links + i;
@@ -337,13 +340,14 @@ int s2s_chain(const s2s_link *links, int64_t count, const s2s_place *places, int
     int64_t width = 0;
     for (int64_t i = 0; i < place_count; i++)
         width += places[i].rows ? 0 : places[i].width;
-    jb.links_at = (size_t)parts(width * jb.unit_rows * (int64_t)sizeof(float), CACHE_LINE) * CACHE_LINE;
+    const size_t between = (size_t)(width * jb.unit_rows) * sizeof(float);
+    jb.links_at = (between + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
     const int64_t units = parts(rows, jb.unit_rows);
+    const int64_t sizes[] = {min64(rows, jb.unit_rows), rows - (units - 1) * jb.unit_rows};
     size_t size = 0;
     for (int64_t i = 0; i < count; i++)
         for (int last = 0; links[i].matrix && last < 2; last++) { /* which may have fewer rows */
-            const int64_t some = last ? rows - (units - 1) * jb.unit_rows : min64(rows, jb.unit_rows);
-            const size_t needed = linear_of(&jb, i, some).size;
+            const size_t needed = linear_of(&jb, i, sizes[last]).size;
             size = needed > size ? needed : size;
         }
     return s2s_run(follow_links, &jb, units, threads, jb.links_at + size);

@@ -119,7 +119,7 @@ int s2s_best(int isa, int threads, int64_t rows, int64_t n, const float *logits,
 
 /* ---- chains: linear layers and norms that every row goes through by itself, recorded ---- */
 
-/* Rows [rows][width]. Those that nobody wants afterwards have no address: they are never all there. */
+/* Rows [rows][width]. Those that nobody wants afterwards have no address: never all are there. */
 typedef struct {
     float *rows;
     int64_t width;

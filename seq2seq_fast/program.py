@@ -259,6 +259,7 @@ class Chain:
         result may take the place of an argument that it is the last to be made of."""
         active, places = runtime.current(), self._places.copy()
         for number, array in zip(self._numbers, arrays, strict=True):
+            assert array.flags.c_contiguous and array.dtype == np.float32
             places["rows"][number] = _address(array)
         status = native.lib.s2s_chain(
             native.ffi.from_buffer("s2s_link *", self._links),
