@@ -54,6 +54,10 @@
     else ROWS_AT_ONCE(2, MOST)                                                                     \
     else ROWS_AT_ONCE(1, MOST)
 
+/* Tiles of that many rows ask for the lines of their panel so many steps ahead: a step has time for
+ * one more instruction, and their rows of `a` leave little room in the first-level cache. */
+enum { MANY_ROWS = 12, LINES_AHEAD = 24 };
+
 /* ask_for() into the first-level cache: for what is needed next. */
 static inline void fetch(const void *p, ptrdiff_t bytes)
 {

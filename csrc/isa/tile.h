@@ -150,6 +150,8 @@ static ALWAYS_INLINE void S(tile_of)(const int rows, const int cols, const REAL 
             const ELEMENT *at = b + k * b_stride + g * b_panel;
             const T(vec) line = S(load_wide)(at);
             ask_for(at, ahead * (int)sizeof *at);
+            if (rows >= MANY_ROWS)
+                fetch(at, LINES_AHEAD * b_stride * (int)sizeof *at);
             UNROLL for (int r = 0; r < rows; r++)
                 acc[r * cols + g] =
                     T(add)(acc[r * cols + g], T(mul)(T(set1)(a[r * S2S_LDA + k]), line));
