@@ -336,7 +336,7 @@ int s2s_chain(const s2s_link *links, int64_t count, const s2s_place *places, int
     /* A few units to a thread, all of about the same size. */
     const int step = s2s_kernels_of(isa, S2S_FLOAT32)->tile_rows;
     const int64_t most = min64(CHAIN_ROWS, threads == 1 ? rows : parts(rows, 4 * threads));
-    jb.unit_rows = parts(parts(rows, parts(rows, max64(most, 1))), step) * step;
+    jb.unit_rows = parts(parts(rows, parts(rows, most)), step) * step;
     int64_t width = 0;
     for (int64_t i = 0; i < place_count; i++)
         width += places[i].rows ? 0 : places[i].width;

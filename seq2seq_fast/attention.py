@@ -334,7 +334,9 @@ def integer_attention(
     """attention() in float32 whose scores are products of eight-bit integers: each row of query and
     key is rounded to -127 .. 127, by a scale of its own. What a model of int8 weights may compute.
 
-    Returns `out`. Other dtypes than float32 raise a TypeError.
+    query (..., Hq, Tq, D), key (..., Hk, Tk, D) and value (..., Hk, Tk, Dv) give (..., Hq, Tq, Dv),
+    which fills `out` and is returned; key_lengths broadcasts to (...). Raises as attention() does,
+    and a TypeError for other dtypes than float32.
 
     References
     ----------

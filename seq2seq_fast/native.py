@@ -284,12 +284,11 @@ def linear(
     times: Array | None,
 ) -> Array:
     """See reference.linear and reference.integer_linear."""
-    number = _ACTIVATION_NUMBERS[activation]
+    number, other = _ACTIVATION_NUMBERS[activation], times if plus is None else plus
     if active.tape is not None:
-        return active.tape.linear(weights, x, number, plus, times)
+        return active.tape.linear(weights, x, number, other, times is not None)
     x, stride = _strided(x)
     out = np.empty((*x.shape[:-1], weights.outputs), np.float32)
-    other = times if plus is None else plus
     other = None if other is None else _rows(other)
     check(
         lib.s2s_linear(

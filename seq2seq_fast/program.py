@@ -76,16 +76,15 @@ class Tape:
         weights: native.Weights,
         x: Array,
         activation: int,
-        plus: Array | None,
-        times: Array | None,
+        other: Array | None,
+        multiply: bool,
     ) -> Array:
         out = self._empty((*x.shape[:-1], weights.outputs))
-        other = times if plus is None else plus
         assert x.flags.c_contiguous and (other is None or other.flags.c_contiguous)
         self.held.append(weights)
         self._add(
             native.lib.S2S_OP_LINEAR, x.size // weights.inputs, (x, other), (out,),
-            choice=activation, multiply=times is not None, matrix=weights.address,
+            choice=activation, multiply=multiply, matrix=weights.address,
         )  # fmt: skip
         return out
 
@@ -213,13 +212,13 @@ class ChainTape:
         weights: native.Weights,
         x: Array,
         activation: int,
-        plus: Array | None,
-        times: Array | None,
+        other: Array | None,
+        multiply: bool,
     ) -> Array:
-        out, other = self.place(weights.outputs), times if plus is None else plus
+        out = self.place(weights.outputs)
         self.held.append(weights)
         self.links.append(
-            (weights.address, activation, times is not None, 0, 0, 0.0,
+            (weights.address, activation, multiply, 0, 0, 0.0,
              *map(self.number, (x, other, out)))
         )  # fmt: skip
         return out

@@ -559,9 +559,7 @@ def integer_linear(
     """
     rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
     q, scale = quantise(rows, np.float32(input_scale))
-    # Integers far below 2^53: float64 holds them and their sums exactly, in any order.
-    total = (q.astype(np.float64) @ weight.astype(np.float64)).astype(np.float32)
-    y = total * (np.float32(1) / (scale * scales))
+    y = _sums_of_integers(q, weight) * (np.float32(1) / (scale * scales))
     return _finish(x, y, bias, activation, plus, times)
 
 
@@ -571,9 +569,15 @@ def integer_products(query: Array, key: Array, scale: float) -> Array:
     the key's))."""
     q, query_scales = quantise(query, np.float32(0))
     k, key_scales = quantise(key, np.float32(0))
-    total = (q.astype(np.float64) @ k.astype(np.float64).swapaxes(-1, -2)).astype(np.float32)
     one = np.float32(1)
-    return total * ((np.float32(scale) / query_scales) * (one / key_scales).swapaxes(-1, -2))
+    return _sums_of_integers(q, k.swapaxes(-1, -2)) * (
+        (np.float32(scale) / query_scales) * (one / key_scales).swapaxes(-1, -2)
+    )
+
+
+def _sums_of_integers(a: Array, b: Array) -> Array:
+    """a @ b in float32. Far below 2^53, float64 holds the sums exactly, in any order."""
+    return (a.astype(np.float64) @ b.astype(np.float64)).astype(np.float32)
 
 
 def quantise(rows: Array, scale: np.float32) -> tuple[Array, Array]:

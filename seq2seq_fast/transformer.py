@@ -171,7 +171,7 @@ class Encoder:
         for layer, chain in zip(self.layers, self.chains[1:], strict=True):
             merged = room(merged, layer.attention.heads.query_width)
             layer.attention.attend(every, lengths, merged, self.integer_scores)
-            if layer is self.layers[-1]:
+            if chain is self.chains[-1]:
                 chain(merged, x, x)
             else:
                 every = room(every, chain.widths[-1])
