@@ -549,7 +549,7 @@ static void pass(unit *u, int64_t first, int64_t last)
     for (int r = 0; r < u->rows; r++) {
         const char *const from = u->q + u->head[r] * p->query.head + u->row[r] * p->query.row;
         if (jb->integer)
-            u->scales[r] = jb->integer->quantise(p->width, (const float *)from, 0,
+            u->scales[r] = jb->integer->quantise(p->width, (const float *)from, S2S_BLOCK, 0,
                                                  integers_of_row(u, r), u->row_sums + r);
         for (int64_t c = 0; !jb->integer && c < p->width; c += S2S_BLOCK)
             jb->out->widen(from + c * element, min64(S2S_BLOCK, p->width - c), query_of(u, c, r));

@@ -105,9 +105,9 @@ typedef struct {
                    const float *other, ptrdiff_t other_stride, int multiply, float *out,
                    ptrdiff_t out_stride);
 
-    /* One row [n]: layer norm; without beta, RMS norm. */
-    void (*norm)(int64_t n, const float *x, const float *gamma, const float *beta, double eps,
-                 float *out);
+    /* One row [n], its blocks of 256 so far apart: layer norm; without beta, RMS norm. */
+    void (*norm)(int64_t n, const float *x, ptrdiff_t x_block, const float *gamma,
+                 const float *beta, double eps, float *out, ptrdiff_t out_block);
 
     /* One row of an SSRU: gates [2 n] are the candidate and the forget gate's argument. */
     void (*recur)(int64_t n, const float *gates, const float *cell, const float *other,
@@ -128,8 +128,10 @@ typedef struct {
     int tile_rows;     /* the number of rows at which `tile` is at its fastest */
 
     /* to [n rounded up to 4] = x * scale, rounded to -127 .. 127; a scale of 0 asks for the row's
-     * own. Returns the scale, NaN if the row is not finite; sum: of the integers. */
-    float (*quantise)(int64_t n, const float *x, float scale, void *to, int32_t *sum);
+     * own. Returns the scale, NaN if the row is not finite; sum: of the integers. The blocks of x
+     * are x_block apart. */
+    float (*quantise)(int64_t n, const float *x, ptrdiff_t x_block, float scale, void *to,
+                      int32_t *sum);
 
     /* c: block of sums; a: rows a_stride inputs apart; `ahead` counts bytes of b. */
     void (*tile)(int rows, int cols, const void *a, ptrdiff_t a_stride, const uint8_t *b,

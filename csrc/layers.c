@@ -3,14 +3,16 @@
  *
  * A unit of a linear layer is some rows times some panels of the weights. Its scratch memory:
  *
- *   inputs   [blocks of inputs][rows][S2S_LDA]   the rows, cut into blocks of 256 inputs
+ *   inputs   [blocks of inputs][rows][S2S_LDA]   the rows, cut into blocks of 256 inputs; none
+ *                                                where they lie so already
  *            or [rows][inputs]                   quantised, where the weights are integers
  *   sums     [rows][S2S_LDA]                     up to 256 outputs
  *   integers [rows][S2S_LDA]                     the same, of integers
  *   widened  [panels][256][16]                   a block of weights, where they are half floats
  *
  * A unit of a chain is some rows on their way through several layers, one after the other: in its
- * scratch memory lie the places without an address, each [rows][width], then what a layer needs.
+ * scratch memory lie the places without an address, each in blocks as the inputs are, then what a
+ * layer needs.
  */
 #include "kernels.h"
 #include "pool.h"
@@ -24,8 +26,27 @@ enum {
     ROW_PANELS = 8,         /* that one row takes at a time: units of weights are whole groups */
     WIDEN_ROWS = 48,        /* of a unit: from there on widening weights beforehand pays */
     SOME_ROWS = 16,         /* of the other layers, to a unit */
-    CHAIN_ROWS = 96,        /* of a chain's unit: few enough for what they become to stay cached */
+    CACHED_WEIGHTS = 8 << 20, /* bytes of a chain's weights that cost little to read again */
+    CHAIN_ROWS = 24,        /* of a chain's unit then: what they become stays in the cache */
+    CHAIN_PANELS = 4,       /* that they take at a time: their sums stay in the first-level one */
 };
+
+/* Rows of numbers: number j of row r is at[r * row + j / 256 * block + j % 256]. */
+typedef struct {
+    float *at;
+    ptrdiff_t row, block;
+} matrix_rows;
+
+static matrix_rows in_a_row(const float *at, int64_t stride)
+{
+    return (matrix_rows){(float *)(uintptr_t)at, (ptrdiff_t)stride, S2S_BLOCK};
+}
+
+/* The first number of a row and a block. */
+static float *block_of(matrix_rows rows, int64_t row, int64_t number)
+{
+    return rows.at + row * rows.row + number / S2S_BLOCK * rows.block + number % S2S_BLOCK;
+}
 
 /* ---- linear ---- */
 
@@ -37,10 +58,9 @@ typedef struct {
     const s2s_integer_kernels *integer;  /* NULL unless they are */
     int activation, multiply;
     int64_t rows;
-    const float *x, *other;
-    float *out;
-    int64_t x_stride, other_stride, out_stride;
+    matrix_rows x, other, out;           /* other.at may be null */
     int64_t unit_rows, row_units, unit_panels, units;
+    int64_t panels_at_once;
     ptrdiff_t panel_size; /* bytes */
     int widens;
     size_t sums_at, integers_at, widened_at, size; /* scratch, bytes */
@@ -62,7 +82,7 @@ static ptrdiff_t ahead(const char *at, const char *next)
 
 /* sums (rows, 16 * cols) of the panels from `panel` on. Narrow weights are widened for each tile of
  * rows anew, or once for all of them, into `widened`, if there is that. */
-static void products(const linear_job *jb, int rows, int64_t panel, int cols, const char *inputs,
+static void products(const linear_job *jb, int rows, int64_t panel, int cols, matrix_rows inputs,
                      float *widened, float *sums)
 {
     const s2s_matrix *const m = jb->m;
@@ -81,10 +101,8 @@ static void products(const linear_job *jb, int rows, int64_t panel, int cols, co
         const char *next = after ? after + k * S2S_LANES * size : NULL;
         if (m->inputs > NEAR_INPUTS)
             next = k + S2S_BLOCK < m->inputs ? at + S2S_BLOCK * S2S_LANES * size : after;
-        kernels->tile(rows, cols,
-                      inputs + k / S2S_BLOCK * rows * S2S_LDA * (ptrdiff_t)sizeof(float),
-                      widened ? (const void *)widened : at, S2S_LANES,
-                      widened ? S2S_BLOCK * S2S_LANES : stride,
+        kernels->tile(rows, cols, block_of(inputs, 0, k), widened ? (const void *)widened : at,
+                      S2S_LANES, widened ? S2S_BLOCK * S2S_LANES : stride,
                       widened ? 0 : ahead(at, next) / size, (int)depth, sums, S2S_LDA, k > 0, 1);
     }
 }
@@ -106,7 +124,7 @@ static void multiply(void *job, int64_t unit, void *scratch)
 {
     const linear_job *const jb = job;
     const s2s_matrix *const m = jb->m;
-    char *const inputs = scratch;
+    char *const quantised = scratch;
     float *const sums = (float *)((char *)scratch + jb->sums_at);
     int32_t *const integers = (int32_t *)((char *)scratch + jb->integers_at);
     float *const widened = jb->widens ? (float *)((char *)scratch + jb->widened_at) : NULL;
@@ -119,35 +137,39 @@ static void multiply(void *job, int64_t unit, void *scratch)
     const int64_t begin = unit / jb->row_units * jb->unit_panels;
     const int64_t end = min64(begin + jb->unit_panels, parts(m->outputs, S2S_LANES));
 
-    /* 2. The rows, in blocks or as integers. */
-    for (int r = 0; r < rows; r++) {
-        const float *const from = jb->x + (first + r) * jb->x_stride;
-        if (jb->integer)
-            scales[r] = jb->integer->quantise(
-                m->inputs, from, m->input_scale,
-                inputs + r * parts(m->inputs, 4) * 4 * (ptrdiff_t)jb->integer->input_size,
-                input_sums + r);
-        for (int64_t k = 0; !jb->integer && k < m->inputs; k += S2S_BLOCK)
-            __builtin_memcpy((float *)inputs + (k / S2S_BLOCK * rows + r) * S2S_LDA, from + k,
-                             (size_t)min64(S2S_BLOCK, m->inputs - k) * sizeof(float));
+    /* 2. The rows, as integers or in blocks, unless they lie so. */
+    const matrix_rows x = {block_of(jb->x, first, 0), jb->x.row, jb->x.block};
+    matrix_rows inputs = x;
+    if (jb->integer) {
+        const ptrdiff_t size = parts(m->inputs, 4) * 4 * (ptrdiff_t)jb->integer->input_size;
+        for (int r = 0; r < rows; r++)
+            scales[r] = jb->integer->quantise(m->inputs, block_of(x, r, 0), x.block,
+                                              m->input_scale, quantised + r * size,
+                                              input_sums + r);
+    } else if (x.row != S2S_LDA) {
+        inputs = (matrix_rows){scratch, S2S_LDA, (ptrdiff_t)rows * S2S_LDA};
+        for (int r = 0; r < rows; r++)
+            for (int64_t k = 0; k < m->inputs; k += S2S_BLOCK)
+                __builtin_memcpy(block_of(inputs, r, k), block_of(x, r, k),
+                                 (size_t)min64(S2S_BLOCK, m->inputs - k) * sizeof(float));
     }
 
     /* 3. Up to 256 outputs at a time. */
-    for (int64_t panel = begin; panel < end; panel += BLOCK_PANELS) {
-        const int cols = (int)min64(BLOCK_PANELS, end - panel);
+    for (int64_t panel = begin; panel < end; panel += jb->panels_at_once) {
+        const int cols = (int)min64(jb->panels_at_once, end - panel);
         const int64_t output = panel * S2S_LANES;
+        float *const out = block_of(jb->out, first, output);
         for (int r = 0; r < rows; r++)
             for (int g = 0; g < cols; g++) /* where results go is asked for, too */
-                ask_for(jb->out + (first + r) * jb->out_stride + output, g * CACHE_LINE);
+                ask_for(out + r * jb->out.row, g * CACHE_LINE);
         if (jb->integer)
-            integer_products(jb, rows, panel, cols, inputs, scales, input_sums, integers, sums);
+            integer_products(jb, rows, panel, cols, quantised, scales, input_sums, integers, sums);
         else
             products(jb, rows, panel, cols, inputs, widened, sums);
         jb->layer->finish(rows, min64(S2S_BLOCK, min64(cols * S2S_LANES, m->outputs - output)),
                           sums, m->bias ? m->bias + output : NULL, jb->activation,
-                          jb->other ? jb->other + first * jb->other_stride + output : NULL,
-                          jb->other_stride, jb->multiply,
-                          jb->out + first * jb->out_stride + output, jb->out_stride);
+                          jb->other.at ? block_of(jb->other, first, output) : NULL, jb->other.row,
+                          jb->multiply, out, jb->out.row);
     }
 }
 
@@ -165,9 +187,7 @@ static linear_job prepared(const s2s_matrix *m, const s2s_matrix *next, int isa,
                      .activation = activation,
                      .multiply = multiply_,
                      .rows = rows,
-                     .x_stride = m->inputs,
-                     .other_stride = m->outputs,
-                     .out_stride = m->outputs};
+                     .panels_at_once = BLOCK_PANELS};
     const int64_t row_size =
         is_integer ? parts(m->inputs, 4) * 4 * (int64_t)jb.integer->input_size
                    : max64(1, parts(m->inputs, S2S_BLOCK)) * S2S_LDA * (int64_t)sizeof(float);
@@ -205,12 +225,9 @@ int s2s_linear(const s2s_matrix *matrix, const s2s_matrix *next, int isa, int th
     if (rows == 0 || matrix->outputs == 0)
         return S2S_OK;
     linear_job jb = prepared(matrix, next, isa, &threads, activation, multiply_, rows);
-    jb.x = x;
-    jb.other = other;
-    jb.out = out;
-    jb.x_stride = x_stride;
-    jb.other_stride = other_stride;
-    jb.out_stride = out_stride;
+    jb.x = in_a_row(x, x_stride);
+    jb.other = in_a_row(other, other_stride);
+    jb.out = in_a_row(out, out_stride);
     return s2s_run(multiply, &jb, jb.units, threads, jb.size);
 }
 
@@ -244,9 +261,9 @@ void s2s_select(const s2s_matrix *matrix, int64_t count, const int64_t *ids, voi
 typedef struct {
     const s2s_layer_kernels *layer;
     int64_t rows, n;
-    const float *x, *gamma, *beta;
+    matrix_rows x, out;
+    const float *gamma, *beta;
     double eps;
-    float *out;
 } norm_job;
 
 static void norm_rows(void *job, int64_t unit, void *scratch)
@@ -254,14 +271,15 @@ static void norm_rows(void *job, int64_t unit, void *scratch)
     const norm_job *const jb = job;
     (void)scratch;
     for (int64_t r = unit * SOME_ROWS; r < min64(jb->rows, (unit + 1) * SOME_ROWS); r++)
-        jb->layer->norm(jb->n, jb->x + r * jb->n, jb->gamma, jb->beta, jb->eps,
-                        jb->out + r * jb->n);
+        jb->layer->norm(jb->n, block_of(jb->x, r, 0), jb->x.block, jb->gamma, jb->beta, jb->eps,
+                        block_of(jb->out, r, 0), jb->out.block);
 }
 
 int s2s_norm(int isa, int threads, int64_t rows, int64_t n, const float *x, const float *gamma,
              const float *beta, double eps, float *out)
 {
-    norm_job jb = {s2s_layer_kernels_of(isa), rows, n, x, gamma, beta, eps, out};
+    norm_job jb = {s2s_layer_kernels_of(isa), rows, n, in_a_row(x, n), in_a_row(out, n),
+                   gamma, beta, eps};
     threads = (int)min64(threads, 1 + rows * n * 16 / SMALL_WORK);
     return s2s_run(norm_rows, &jb, parts(rows, SOME_ROWS), threads, 0);
 }
@@ -271,7 +289,7 @@ int s2s_norm(int isa, int threads, int64_t rows, int64_t n, const float *x, cons
 typedef struct {
     const s2s_link *links;
     const s2s_place *places;
-    int64_t count, rows, unit_rows;
+    int64_t count, rows, unit_rows, panels_at_once;
     int isa;
     size_t links_at; /* in scratch, bytes: after the rows of places without an address */
 } chain_job;
@@ -286,21 +304,31 @@ static linear_job linear_of(const chain_job *jb, int64_t i, int64_t rows)
     do
         next = (next + 1) % jb->count;
     while (!jb->links[next].matrix);
-    return prepared(link->matrix, jb->links[next].matrix, jb->isa, &threads, link->activation,
-                    link->multiply, rows);
+    linear_job linear = prepared(link->matrix, jb->links[next].matrix, jb->isa, &threads,
+                                 link->activation, link->multiply, rows);
+    linear.panels_at_once = jb->panels_at_once;
+    return linear;
+}
+
+/* How many numbers a unit's rows of a place without an address take. */
+static int64_t size_of(const chain_job *jb, int64_t place)
+{
+    const int64_t blocks = parts(jb->places[place].width, S2S_BLOCK);
+    return jb->places[place].rows ? 0 : blocks * jb->unit_rows * S2S_LDA;
 }
 
 /* Where the unit's rows of a place are. */
-static float *rows_of(const chain_job *jb, int64_t place, int64_t first, void *scratch)
+static matrix_rows rows_of(const chain_job *jb, int64_t place, int64_t first, void *scratch)
 {
     if (place < 0)
-        return NULL;
-    if (jb->places[place].rows)
-        return jb->places[place].rows + first * jb->places[place].width;
+        return (matrix_rows){0};
+    const s2s_place *const p = jb->places + place;
+    if (p->rows)
+        return in_a_row(p->rows + first * p->width, p->width);
     int64_t before = 0;
     for (int64_t i = 0; i < place; i++)
-        before += jb->places[i].rows ? 0 : jb->places[i].width;
-    return (float *)scratch + before * jb->unit_rows;
+        before += size_of(jb, i);
+    return (matrix_rows){(float *)scratch + before, S2S_LDA, jb->unit_rows * S2S_LDA};
 }
 
 static void follow_links(void *job, int64_t unit, void *scratch)
@@ -309,8 +337,8 @@ static void follow_links(void *job, int64_t unit, void *scratch)
     const int64_t first = unit * jb->unit_rows, rows = min64(jb->unit_rows, jb->rows - first);
     for (int64_t i = 0; i < jb->count; i++) {
         const s2s_link *const link = jb->links + i;
-        const float *const x = rows_of(jb, link->x, first, scratch);
-        float *const out = rows_of(jb, link->out, first, scratch);
+        const matrix_rows x = rows_of(jb, link->x, first, scratch);
+        const matrix_rows out = rows_of(jb, link->out, first, scratch);
         if (link->matrix) {
             linear_job linear = linear_of(jb, i, rows);
             linear.x = x;
@@ -320,7 +348,7 @@ static void follow_links(void *job, int64_t unit, void *scratch)
                 multiply(&linear, u, (char *)scratch + jb->links_at);
         } else {
             norm_job norm = {s2s_layer_kernels_of(jb->isa), rows, jb->places[link->x].width, x,
-                             link->gamma, link->beta, link->eps, out};
+                             out, link->gamma, link->beta, link->eps};
             for (int64_t u = 0; u < parts(rows, SOME_ROWS); u++)
                 norm_rows(&norm, u, NULL);
         }
@@ -332,16 +360,24 @@ int s2s_chain(const s2s_link *links, int64_t count, const s2s_place *places, int
 {
     if (rows == 0)
         return S2S_OK;
-    chain_job jb = {.links = links, .places = places, .count = count, .rows = rows, .isa = isa};
-    /* A few units to a thread, all of about the same size. */
+    chain_job jb = {.links = links, .places = places, .count = count, .rows = rows, .isa = isa,
+                    .panels_at_once = CHAIN_PANELS};
+    /* A few units to a thread, all of about the same size: of few rows, unless it takes many to be
+     * worth the reading, or widening, of the weights. */
     const int step = s2s_kernels_of(isa, S2S_FLOAT32)->tile_rows;
-    const int64_t most = min64(CHAIN_ROWS, threads == 1 ? rows : parts(rows, 4 * threads));
+    int64_t most = CHAIN_ROWS, bytes = 0;
+    for (int64_t i = 0; i < count; i++) {
+        const s2s_matrix *const m = links[i].matrix;
+        bytes += m ? m->inputs * m->outputs * (m->type == S2S_INT8 ? 1 : 4) : 0;
+        if (bytes > CACHED_WEIGHTS || (m && m->type != S2S_INT8 && m->type != S2S_FLOAT32)) {
+            most = MOST_ROWS;
+            jb.panels_at_once = BLOCK_PANELS;
+        }
+    }
+    most = min64(most, threads == 1 ? rows : parts(rows, 4 * threads));
     jb.unit_rows = parts(parts(rows, parts(rows, most)), step) * step;
-    int64_t width = 0;
     for (int64_t i = 0; i < place_count; i++)
-        width += places[i].rows ? 0 : places[i].width;
-    const size_t between = (size_t)(width * jb.unit_rows) * sizeof(float);
-    jb.links_at = (between + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
+        jb.links_at += (size_t)size_of(&jb, i) * sizeof(float);
     const int64_t units = parts(rows, jb.unit_rows);
     const int64_t sizes[] = {min64(rows, jb.unit_rows), rows - (units - 1) * jb.unit_rows};
     size_t size = 0;

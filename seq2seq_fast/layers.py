@@ -108,8 +108,9 @@ class Convolution:
     def __call__(self, x: Array, activation: str = "none", *, plus: Array | None = None) -> Array:
         """x (time, channels) -> (time / stride, rounded up, outputs), at last plus the like."""
         time, channels = x.shape
-        padded = np.zeros((time + self.kernel - 1, channels), np.float32)
+        padded = np.empty((time + self.kernel - 1, channels), np.float32)
         before = (self.kernel - 1) // 2
+        padded[:before] = padded[before + time :] = 0
         padded[before : before + time] = x
         row, column = padded.strides
         windows = np.lib.stride_tricks.as_strided(

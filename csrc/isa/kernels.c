@@ -66,8 +66,18 @@ static inline void fetch(const void *p, ptrdiff_t bytes)
 
 /* ---- float, and the types that are computed in it ---- */
 
-/* exp(r) = 1 + (r + r^2 * poly(r)) on [-ln2/2, ln2/2]. The high part of ln2 has few enough bits
- * that its product with n is exact. The magic number is 1.5 * 2^mantissa + exponent bias. */
+/* exp(x) = 2^n * root of two * (1 + (r + r^2 * poly(r))), r on [-ln2/32, ln2/32]; tanh's exponential
+ * has no roots, and r on [-ln2/2, ln2/2]. The high part of ln2 has few enough bits that its product
+ * with n is exact. Adding a magic number rounds: to sixteenths, whose count stands in the low bits,
+ * or to whole numbers, there with the exponent's bias added. */
+#define ROOTS_OF_TWO                                                                               \
+    (REAL)0x1p+0, (REAL)0x1.0b5586cf9890fp+0, (REAL)0x1.172b83c7d517bp+0,                          \
+        (REAL)0x1.2387a6e756238p+0, (REAL)0x1.306fe0a31b715p+0, (REAL)0x1.3dea64c123422p+0,        \
+        (REAL)0x1.4bfdad5362a27p+0, (REAL)0x1.5ab07dd485429p+0, (REAL)0x1.6a09e667f3bcdp+0,        \
+        (REAL)0x1.7a11473eb0187p+0, (REAL)0x1.8ace5422aa0dbp+0, (REAL)0x1.9c49182a3f090p+0,        \
+        (REAL)0x1.ae89f995ad3adp+0, (REAL)0x1.c199bdd85529cp+0, (REAL)0x1.d5818dcfba487p+0,        \
+        (REAL)0x1.ea4afa2a490dap+0
+
 #define REAL float
 #define T(name) f32_##name
 #define WIDTH F32_WIDTH
@@ -76,12 +86,14 @@ static inline void fetch(const void *p, ptrdiff_t bytes)
 #define MOST_COLS F32_MOST_COLS
 #define GROUP_VECS F32_GROUP_VECS
 #define EXP_LEAST -87.0f
-#define TANH_LEAST -40.0f
+#define TANH_MOST 20.0f
 #define EXP_LOG2E 0x1.715476p+0f
 #define EXP_MAGIC 0x1.8000fep+23f
-#define EXP_LN2_HIGH 0x1.63p-1f
-#define EXP_LN2_LOW -0x1.bd0106p-13f
-#define EXP_POLY                                                                                   \
+#define EXP_MAGIC_16 0x1.8p+19f
+#define EXP_LN2_HIGH 0x1.62ep-1f
+#define EXP_LN2_LOW 0x1.0bfbe8p-15f
+#define EXP_POLY 0x1.555734p-3f, 0x1.00022p-1f
+#define TANH_POLY                                                                                  \
     0x1.6a23cep-10f, 0x1.123a20p-7f, 0x1.5558fap-5f, 0x1.555492p-3f, 0x1.fffffcp-2f
 #include "lanes.h"
 #include "math.h"
@@ -147,12 +159,14 @@ static inline void fetch(const void *p, ptrdiff_t bytes)
 #undef MOST_COLS
 #undef GROUP_VECS
 #undef EXP_LEAST
-#undef TANH_LEAST
+#undef TANH_MOST
 #undef EXP_LOG2E
 #undef EXP_MAGIC
+#undef EXP_MAGIC_16
 #undef EXP_LN2_HIGH
 #undef EXP_LN2_LOW
 #undef EXP_POLY
+#undef TANH_POLY
 
 /* ---- double ---- */
 
@@ -164,12 +178,16 @@ static inline void fetch(const void *p, ptrdiff_t bytes)
 #define MOST_COLS F64_MOST_COLS
 #define GROUP_VECS F64_GROUP_VECS
 #define EXP_LEAST -708.0
-#define TANH_LEAST -80.0
+#define TANH_MOST 40.0
 #define EXP_LOG2E 0x1.71547652b82fep+0
 #define EXP_MAGIC 0x1.80000000003ffp+52
-#define EXP_LN2_HIGH 0x1.62e42feep-1
-#define EXP_LN2_LOW 0x1.a39ef35793c76p-33
+#define EXP_MAGIC_16 0x1.8p+48
+#define EXP_LN2_HIGH 0x1.62e42fefa4p-1
+#define EXP_LN2_LOW -0x1.8432a1b0e2634p-43
 #define EXP_POLY                                                                                   \
+    0x1.a01b86a249999p-13, 0x1.6c184177b39f4p-10, 0x1.111111108fbb7p-7, 0x1.555555547f64p-5,       \
+        0x1.5555555555559p-3, 0x1.0000000000004p-1
+#define TANH_POLY                                                                                  \
     0x1.ad7e6d051aaaap-26, 0x1.28ada1d7e48acp-22, 0x1.71df261b6b0e2p-19, 0x1.a01999d9c338cp-16,    \
         0x1.a01a0129f663ap-13, 0x1.6c16c1843cc95p-10, 0x1.1111111127ce6p-7, 0x1.5555555550825p-5,  \
         0x1.55555555554fap-3, 0x1.000000000000ap-1

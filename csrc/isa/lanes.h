@@ -38,8 +38,16 @@ BINARY(add)
 BINARY(sub)
 BINARY(mul)
 BINARY(div)
-BINARY(max)
+BINARY(max) /* a > b ? a : b, but where either is NaN the other may come of it */
+BINARY(min) /* a < b ? a : b */
+BINARY(copysign)
 #undef BINARY
+
+static inline T(vec) T(abs)(T(vec) a)
+{
+    EACH_REG a.r[i] = T(r_abs)(a.r[i]);
+    return a;
+}
 
 /* a < b ? x : y and a == b ? x : y in each lane; a comparison with NaN is false. */
 static inline T(vec) T(if_less)(T(vec) a, T(vec) b, T(vec) x, T(vec) y)
@@ -54,11 +62,26 @@ static inline T(vec) T(if_equal)(T(vec) a, T(vec) b, T(vec) x, T(vec) y)
     return a;
 }
 
-/* x < least ? 0 : a * b in each lane. */
-static inline T(vec) T(mul_unless_less)(T(vec) a, T(vec) b, T(vec) x, T(vec) least)
+/* a - b * c in each lane, where b * c is exact. */
+static inline T(vec) T(sub_exact)(T(vec) a, T(vec) b, T(vec) c)
 {
-    EACH_REG a.r[i] = T(r_mul_unless_less)(a.r[i], b.r[i], x.r[i], least.r[i]);
+    EACH_REG a.r[i] = T(r_sub_exact)(a.r[i], b.r[i], c.r[i]);
     return a;
+}
+
+/* Of each lane the number of a table of sixteen that its low four bits say. */
+static inline T(vec) T(lookup)(const REAL *table, T(vec) index)
+{
+    EACH_REG index.r[i] = T(r_lookup)(table, index.r[i]);
+    return index;
+}
+
+/* x < least ? 0 : y * 2^floor(n) in each lane, a normal number like y; t holds 16 n as an integer in
+ * its low bits. */
+static inline T(vec) T(power_unless_less)(T(vec) y, T(vec) n, T(vec) t, T(vec) x, T(vec) least)
+{
+    EACH_REG y.r[i] = T(r_power_unless_less)(y.r[i], n.r[i], t.r[i], x.r[i], least.r[i]);
+    return y;
 }
 
 /* The integer in a lane's low bits becomes its exponent field, the rest zero. */

@@ -10,35 +10,26 @@ static ALWAYS_INLINE void sigmoid(const int vecs, f32_group *x)
 {
     const f32_vec zero = f32_set1(0), one = f32_set1(1);
     f32_group e;
-    EACH_VEC e.v[i] = f32_if_less(x->v[i], zero, x->v[i], f32_sub(zero, x->v[i]));
+    EACH_VEC e.v[i] = f32_copysign(x->v[i], f32_set1(-1));
     f32_exp_to_one(vecs, &e);
     EACH_VEC x->v[i] = f32_div(f32_if_less(x->v[i], zero, e.v[i], one), f32_add(one, e.v[i]));
-}
-
-/* Of each lane the number of a table that its low four bits say. */
-static ALWAYS_INLINE f32_vec lookup(const float *table, f32_vec index)
-{
-    for (int i = 0; i < f32_regs; i++)
-        index.r[i] = f32_r_lookup(table, index.r[i]);
-    return index;
 }
 
 /* |x| times the polynomial of its piece. */
 static ALWAYS_INLINE void error_function(const int vecs, f32_group *x)
 {
     static const float table[][S2S_LANES] = {ERF_TABLE};
-    const f32_vec zero = f32_set1(0), most = f32_set1(ERF_MOST), magic = f32_set1(WHOLE_MAGIC);
+    const f32_vec most = f32_set1(ERF_MOST), magic = f32_set1(WHOLE_MAGIC);
     f32_group a, d, index, y;
-    EACH_VEC a.v[i] = f32_if_less(x->v[i], zero, f32_sub(zero, x->v[i]), x->v[i]);
-    EACH_VEC a.v[i] = f32_if_less(most, a.v[i], most, a.v[i]);
+    EACH_VEC a.v[i] = f32_min(most, f32_abs(x->v[i]));
     EACH_VEC d.v[i] = f32_sub(f32_mul(a.v[i], f32_set1(4)), f32_set1(0.5f));
     EACH_VEC index.v[i] = f32_add(d.v[i], magic);
     EACH_VEC d.v[i] = f32_sub(d.v[i], f32_sub(index.v[i], magic));
-    EACH_VEC y.v[i] = lookup(table[0], index.v[i]);
+    EACH_VEC y.v[i] = f32_lookup(table[0], index.v[i]);
     UNROLL for (int c = 1; c < (int)(sizeof table / sizeof *table); c++)
-        EACH_VEC y.v[i] = f32_add(f32_mul(y.v[i], d.v[i]), lookup(table[c], index.v[i]));
+        EACH_VEC y.v[i] = f32_add(f32_mul(y.v[i], d.v[i]), f32_lookup(table[c], index.v[i]));
     EACH_VEC y.v[i] = f32_mul(a.v[i], y.v[i]);
-    EACH_VEC x->v[i] = f32_if_less(x->v[i], zero, f32_sub(zero, y.v[i]), y.v[i]);
+    EACH_VEC x->v[i] = f32_copysign(y.v[i], x->v[i]);
 }
 
 /* x * (1 + y) / 2. */
@@ -154,14 +145,14 @@ static void finish(int rows, int64_t cols, const float *c, const float *bias, in
 /* ---- norms ---- */
 
 /* The row sum of (x - shift) or of its square, where `square`. */
-static ALWAYS_INLINE float row_sum(const int square, const float *x, int64_t n, float shift)
+static ALWAYS_INLINE float row_sum(const int square, const float *x, ptrdiff_t x_block, int64_t n,
+                                   float shift)
 {
     float total = 0;
-    for (int64_t block = 0; block < n; block += S2S_BLOCK) {
-        const int64_t end = n < block + S2S_BLOCK ? n : block + S2S_BLOCK;
+    for (; n > 0; n -= S2S_BLOCK, x += x_block) {
         f32_vec lanes = f32_set1(0);
-        for (int64_t j = block; j < end; j += S2S_LANES) {
-            const f32_vec y = f32_sub(load_row(x + j, end - j, shift), f32_set1(shift));
+        for (int64_t j = 0; j < n && j < S2S_BLOCK; j += S2S_LANES) {
+            const f32_vec y = f32_sub(load_row(x + j, n - j, shift), f32_set1(shift));
             lanes = f32_add(lanes, square ? f32_mul(y, y) : y);
         }
         total = total + f32_fold_add(lanes);
@@ -169,18 +160,23 @@ static ALWAYS_INLINE float row_sum(const int square, const float *x, int64_t n, 
     return total;
 }
 
-static void norm(int64_t n, const float *x, const float *gamma, const float *beta, double eps,
-                 float *out)
+static void norm(int64_t n, const float *x, ptrdiff_t x_block, const float *gamma,
+                 const float *beta, double eps, float *out, ptrdiff_t out_block)
 {
     const float count = (float)n;
-    const float mean = beta ? row_sum(0, x, n, 0) / count : 0;
-    const f32_vec root = f32_set1(sqrtf(row_sum(1, x, n, mean) / count + (float)eps));
-    for (int64_t j = 0; j < n; j += S2S_LANES) {
-        f32_vec y = f32_div(f32_sub(load_row(x + j, n - j, 0), f32_set1(mean)), root);
-        y = f32_mul(y, load_row(gamma + j, n - j, 0));
-        if (beta)
-            y = f32_add(y, load_row(beta + j, n - j, 0));
-        store_row(out + j, n - j, y);
+    const float mean = beta ? row_sum(0, x, x_block, n, 0) / count : 0;
+    const f32_vec root =
+        f32_set1(sqrtf(row_sum(1, x, x_block, n, mean) / count + (float)eps));
+    for (; n > 0; n -= S2S_BLOCK, x += x_block, out += out_block) {
+        for (int64_t j = 0; j < n && j < S2S_BLOCK; j += S2S_LANES) {
+            f32_vec y = f32_div(f32_sub(load_row(x + j, n - j, 0), f32_set1(mean)), root);
+            y = f32_mul(y, load_row(gamma + j, n - j, 0));
+            if (beta)
+                y = f32_add(y, load_row(beta + j, n - j, 0));
+            store_row(out + j, n - j, y);
+        }
+        gamma += S2S_BLOCK;
+        beta = beta ? beta + S2S_BLOCK : NULL;
     }
 }
 
@@ -309,15 +305,16 @@ static ALWAYS_INLINE f32_vec rounded(f32_vec x, float scale, const int is_own)
 }
 
 /* A row's own scale, NaN if it is not finite. */
-static float scale_of(int64_t n, const float *x)
+static float scale_of(int64_t n, const float *x, ptrdiff_t x_block)
 {
     const f32_vec zero = f32_set1(0);
     f32_vec most = zero, broken = zero; /* broken: NaN if any number is not finite, else 0 */
-    for (int64_t i = 0; i < n; i += S2S_LANES) {
-        const f32_vec y = load_row(x + i, n - i, 0);
-        most = f32_max(f32_if_less(y, zero, f32_sub(zero, y), y), most);
-        broken = f32_add(broken, f32_mul(y, zero));
-    }
+    for (; n > 0; n -= S2S_BLOCK, x += x_block)
+        for (int64_t i = 0; i < n && i < S2S_BLOCK; i += S2S_LANES) {
+            const f32_vec y = load_row(x + i, n - i, 0);
+            most = f32_max(f32_abs(y), most);
+            broken = f32_add(broken, f32_mul(y, zero));
+        }
     const float greatest =
         f32_fold_max(f32_if_equal(broken, broken, most, f32_set1(INFINITY))); /* in one fold */
     return greatest < INFINITY ? 127 / (greatest > I8_LEAST ? greatest : I8_LEAST) : NAN;
@@ -339,19 +336,20 @@ static ALWAYS_INLINE int32_t integers_of(int count, const float *x, float scale,
     return total;
 }
 
-static float quantise(int64_t n, const float *x, float scale, void *to_, int32_t *sum)
+static float quantise(int64_t n, const float *x, ptrdiff_t x_block, float scale, void *to_,
+                      int32_t *sum)
 {
     i8_input *const to = to_;
-    const float own = scale_of(n, x);
+    const float own = scale_of(n, x, x_block);
     const int64_t finite = own == own ? n : 0;
     const int is_own = scale == 0;
     if (is_own || own != own)
         scale = own;
     *sum = 0;
-    for (int64_t i = 0; i < finite; i += S2S_BLOCK) {
+    for (int64_t i = 0; i < finite; i += S2S_BLOCK, x += x_block) {
         const int count = (int)(finite - i < S2S_BLOCK ? finite - i : S2S_BLOCK);
-        *sum += is_own ? integers_of(count, x + i, scale, 1, to + i)
-                       : integers_of(count, x + i, scale, 0, to + i);
+        *sum += is_own ? integers_of(count, x, scale, 1, to + i)
+                       : integers_of(count, x, scale, 0, to + i);
     }
     for (int64_t i = finite; i < (n + 3) / 4 * 4; i++)
         to[i] = 0;
@@ -366,7 +364,7 @@ static void pack_integers(const float *rows, ptrdiff_t stride, int count, int64_
     memset(panel, 128, (size_t)(quads * 4 * S2S_LANES));
     for (int lane = 0; lane < S2S_LANES; lane++) {
         const float *const row = lane < count ? rows + lane * stride : NULL;
-        const float scale = row ? scale_of(width, row) : 1;
+        const float scale = row ? scale_of(width, row, S2S_BLOCK) : 1;
         factors[lane] = 1 / scale;
         for (int64_t i = 0; row && scale == scale && i < width; i += S2S_BLOCK) {
             const int n = (int)(width - i < S2S_BLOCK ? width - i : S2S_BLOCK);

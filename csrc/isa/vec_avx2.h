@@ -4,7 +4,7 @@
 typedef __m256 f32_reg;
 typedef __m256d f64_reg;
 
-#define AVX2_TYPE(P, REAL, S, SHIFT)                                                               \
+#define AVX2_TYPE(P, REAL, S, I, MANTISSA)                                                         \
     static inline P##_reg P##_r_load(const REAL *p) { return _mm256_loadu_##S(p); }                \
     static inline void P##_r_store(REAL *p, P##_reg a) { _mm256_storeu_##S(p, a); }                \
     static inline P##_reg P##_r_set1(REAL a) { return _mm256_set1_##S(a); }                        \
@@ -13,9 +13,27 @@ typedef __m256d f64_reg;
     static inline P##_reg P##_r_mul(P##_reg a, P##_reg b) { return _mm256_mul_##S(a, b); }         \
     static inline P##_reg P##_r_div(P##_reg a, P##_reg b) { return _mm256_div_##S(a, b); }         \
     static inline P##_reg P##_r_max(P##_reg a, P##_reg b) { return _mm256_max_##S(a, b); }         \
-    static inline P##_reg P##_r_mul_unless_less(P##_reg a, P##_reg b, P##_reg x, P##_reg least)    \
+    static inline P##_reg P##_r_min(P##_reg a, P##_reg b) { return _mm256_min_##S(a, b); }         \
+    static inline P##_reg P##_r_abs(P##_reg a)                                                     \
     {                                                                                              \
-        return _mm256_and_##S(_mm256_cmp_##S(x, least, _CMP_NLT_UQ), _mm256_mul_##S(a, b));        \
+        return _mm256_andnot_##S(_mm256_set1_##S(-0.0), a);                                        \
+    }                                                                                              \
+    static inline P##_reg P##_r_copysign(P##_reg a, P##_reg sign)                                  \
+    {                                                                                              \
+        return _mm256_or_##S(P##_r_abs(a), _mm256_and_##S(sign, _mm256_set1_##S(-0.0)));           \
+    }                                                                                              \
+    static inline P##_reg P##_r_sub_exact(P##_reg a, P##_reg b, P##_reg c)                         \
+    {                                                                                              \
+        return P##_r_sub(a, P##_r_mul(b, c));                                                      \
+    }                                                                                              \
+    static inline P##_reg P##_r_power_unless_less(P##_reg y, P##_reg n, P##_reg t, P##_reg x,      \
+                                                  P##_reg least)                                   \
+    {                                                                                              \
+        (void)n;                                                                                   \
+        const __m256i power =                                                                      \
+            _mm256_slli_##I(_mm256_srli_##I(_mm256_cast##S##_si256(t), 4), MANTISSA);              \
+        y = _mm256_castsi256_##S(_mm256_add_##I(_mm256_cast##S##_si256(y), power));                \
+        return _mm256_and_##S(_mm256_cmp_##S(x, least, _CMP_NLT_UQ), y);                           \
     }                                                                                              \
     static inline P##_reg P##_r_if_less(P##_reg a, P##_reg b, P##_reg x, P##_reg y)                \
     {                                                                                              \
@@ -27,11 +45,12 @@ typedef __m256d f64_reg;
     }                                                                                              \
     static inline P##_reg P##_r_low_bits_to_exponent(P##_reg a)                                    \
     {                                                                                              \
-        return _mm256_castsi256_##S(SHIFT);                                                        \
+        return _mm256_castsi256_##S(                                                               \
+            _mm256_slli_##I(_mm256_cast##S##_si256(a), MANTISSA));                                 \
     }
 
-AVX2_TYPE(f32, float, ps, _mm256_slli_epi32(_mm256_castps_si256(a), 23))
-AVX2_TYPE(f64, double, pd, _mm256_slli_epi64(_mm256_castpd_si256(a), 52))
+AVX2_TYPE(f32, float, ps, epi32, 23)
+AVX2_TYPE(f64, double, pd, epi64, 52)
 
 /* table[the low four bits] in each lane: from each half by three of them; the fourth says which. */
 static inline __m256 f32_r_lookup(const float *table, __m256 index)
@@ -40,6 +59,12 @@ static inline __m256 f32_r_lookup(const float *table, __m256 index)
     return _mm256_blendv_ps(_mm256_permutevar8x32_ps(_mm256_loadu_ps(table), bits),
                             _mm256_permutevar8x32_ps(_mm256_loadu_ps(table + 8), bits),
                             _mm256_castsi256_ps(_mm256_slli_epi32(bits, 28)));
+}
+
+static inline __m256d f64_r_lookup(const double *table, __m256d index)
+{
+    const __m256i bits = _mm256_and_si256(_mm256_castpd_si256(index), _mm256_set1_epi64x(15));
+    return _mm256_i64gather_pd(table, bits, 8);
 }
 
 /* Four numbers of four bytes from each of eight rows, `stride` bytes apart, transposed: pieces of

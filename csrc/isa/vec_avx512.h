@@ -1,4 +1,4 @@
-/* 512-bit registers: sixteen floats or eight doubles. No fused multiply-add: see math.h. */
+/* 512-bit registers: sixteen floats or eight doubles. For fused multiply-add see math.h. */
 #include "fold_x86.h"
 
 typedef __m512 f32_reg;
@@ -13,9 +13,21 @@ typedef __m512d f64_reg;
     static inline P##_reg P##_r_mul(P##_reg a, P##_reg b) { return _mm512_mul_##S(a, b); }         \
     static inline P##_reg P##_r_div(P##_reg a, P##_reg b) { return _mm512_div_##S(a, b); }         \
     static inline P##_reg P##_r_max(P##_reg a, P##_reg b) { return _mm512_max_##S(a, b); }         \
-    static inline P##_reg P##_r_mul_unless_less(P##_reg a, P##_reg b, P##_reg x, P##_reg least)    \
+    static inline P##_reg P##_r_min(P##_reg a, P##_reg b) { return _mm512_min_##S(a, b); }         \
+    static inline P##_reg P##_r_abs(P##_reg a) { return _mm512_abs_##S(a); }                       \
+    static inline P##_reg P##_r_copysign(P##_reg a, P##_reg sign)                                  \
     {                                                                                              \
-        return _mm512_maskz_mul_##S(_mm512_cmp_##S##_mask(x, least, _CMP_NLT_UQ), a, b);           \
+        return _mm512_or_##S(_mm512_abs_##S(a), _mm512_and_##S(sign, _mm512_set1_##S(-0.0)));      \
+    }                                                                                              \
+    static inline P##_reg P##_r_sub_exact(P##_reg a, P##_reg b, P##_reg c)                         \
+    {                                                                                              \
+        return _mm512_fnmadd_##S(b, c, a);                                                         \
+    }                                                                                              \
+    static inline P##_reg P##_r_power_unless_less(P##_reg y, P##_reg n, P##_reg t, P##_reg x,      \
+                                                  P##_reg least)                                   \
+    {                                                                                              \
+        (void)t;                                                                                   \
+        return _mm512_maskz_scalef_##S(_mm512_cmp_##S##_mask(x, least, _CMP_NLT_UQ), y, n);        \
     }                                                                                              \
     static inline P##_reg P##_r_if_less(P##_reg a, P##_reg b, P##_reg x, P##_reg y)                \
     {                                                                                              \
@@ -39,6 +51,12 @@ AVX512_TYPE(f64, double, pd, __mmask8, _mm512_slli_epi64(_mm512_castpd_si512(a),
 static inline __m512 f32_r_lookup(const float *table, __m512 index)
 {
     return _mm512_permutexvar_ps(_mm512_castps_si512(index), _mm512_loadu_ps(table));
+}
+
+static inline __m512d f64_r_lookup(const double *table, __m512d index)
+{
+    return _mm512_permutex2var_pd(_mm512_loadu_pd(table), _mm512_castpd_si512(index),
+                                  _mm512_loadu_pd(table + 8));
 }
 
 /* 128 bits from each of two rows. */

@@ -19,9 +19,19 @@
     static inline REAL P##_r_mul(REAL a, REAL b) { return a * b; }                                 \
     static inline REAL P##_r_div(REAL a, REAL b) { return a / b; }                                 \
     static inline REAL P##_r_max(REAL a, REAL b) { return a > b ? a : b; }                         \
-    static inline REAL P##_r_mul_unless_less(REAL a, REAL b, REAL x, REAL least)                   \
+    static inline REAL P##_r_min(REAL a, REAL b) { return a < b ? a : b; }                         \
+    static inline REAL P##_r_abs(REAL a) { return (REAL)fabs(a); }                                 \
+    static inline REAL P##_r_copysign(REAL a, REAL sign) { return (REAL)copysign(a, sign); }       \
+    static inline REAL P##_r_sub_exact(REAL a, REAL b, REAL c) { return a - b * c; }               \
+    static inline REAL P##_r_power_unless_less(REAL y, REAL n, REAL t, REAL x, REAL least)         \
     {                                                                                              \
-        return x < least ? 0 : a * b;                                                              \
+        (void)n;                                                                                   \
+        UINT bits, power;                                                                          \
+        memcpy(&bits, &y, sizeof bits);                                                            \
+        memcpy(&power, &t, sizeof power);                                                          \
+        bits += power >> 4 << MANTISSA;                                                            \
+        memcpy(&y, &bits, sizeof y);                                                               \
+        return x < least ? 0 : y;                                                                  \
     }                                                                                              \
     static inline REAL P##_r_if_less(REAL a, REAL b, REAL x, REAL y) { return a < b ? x : y; }     \
     static inline REAL P##_r_if_equal(REAL a, REAL b, REAL x, REAL y) { return a == b ? x : y; }   \
@@ -39,18 +49,16 @@
     {                                                                                              \
         (void)stride; /* a register holds one row's number */                                      \
         *column = *rows;                                                                           \
+    }                                                                                              \
+    static inline REAL P##_r_lookup(const REAL *table, REAL index) /* the low four bits */         \
+    {                                                                                              \
+        UINT bits;                                                                                 \
+        memcpy(&bits, &index, sizeof bits);                                                        \
+        return table[bits & 15];                                                                   \
     }
 
 GENERIC_TYPE(f32, float, uint32_t, 23)
 GENERIC_TYPE(f64, double, uint64_t, 52)
-
-/* table[the low four bits]. */
-static inline float f32_r_lookup(const float *table, float index)
-{
-    uint32_t bits;
-    memcpy(&bits, &index, sizeof bits);
-    return table[bits & 15];
-}
 
 #define GENERIC_HALF(P)                                                                            \
     static inline float P##_r_load(const uint16_t *p) { return P##_wide(*p); }                     \

@@ -1,10 +1,10 @@
-/* 128-bit registers of AArch64: four floats or two doubles. Fused multiply-add is not used. */
+/* 128-bit registers of AArch64: four floats or two doubles. For fused multiply-add see math.h. */
 #include <arm_neon.h>
 
 typedef float32x4_t f32_reg;
 typedef float64x2_t f64_reg;
 
-#define NEON_TYPE(P, REAL, S, U, SHIFT)                                                            \
+#define NEON_TYPE(P, REAL, S, U, MANTISSA)                                                         \
     static inline P##_reg P##_r_load(const REAL *p) { return vld1q_##S(p); }                       \
     static inline void P##_r_store(REAL *p, P##_reg a) { vst1q_##S(p, a); }                        \
     static inline P##_reg P##_r_set1(REAL a) { return vdupq_n_##S(a); }                            \
@@ -13,9 +13,27 @@ typedef float64x2_t f64_reg;
     static inline P##_reg P##_r_mul(P##_reg a, P##_reg b) { return vmulq_##S(a, b); }              \
     static inline P##_reg P##_r_div(P##_reg a, P##_reg b) { return vdivq_##S(a, b); }              \
     static inline P##_reg P##_r_max(P##_reg a, P##_reg b) { return vmaxnmq_##S(a, b); }            \
-    static inline P##_reg P##_r_mul_unless_less(P##_reg a, P##_reg b, P##_reg x, P##_reg least)    \
+    static inline P##_reg P##_r_min(P##_reg a, P##_reg b)                                          \
     {                                                                                              \
-        return vbslq_##S(vcltq_##S(x, least), vdupq_n_##S(0), vmulq_##S(a, b));                    \
+        return vbslq_##S(vcltq_##S(a, b), a, b);                                                   \
+    }                                                                                              \
+    static inline P##_reg P##_r_abs(P##_reg a) { return vabsq_##S(a); }                            \
+    static inline P##_reg P##_r_copysign(P##_reg a, P##_reg sign)                                  \
+    {                                                                                              \
+        return vbslq_##S(vreinterpretq_##U##_##S(vdupq_n_##S(-0.0)), sign, a);                     \
+    }                                                                                              \
+    static inline P##_reg P##_r_sub_exact(P##_reg a, P##_reg b, P##_reg c)                         \
+    {                                                                                              \
+        return vfmsq_##S(a, b, c);                                                                 \
+    }                                                                                              \
+    static inline P##_reg P##_r_power_unless_less(P##_reg y, P##_reg n, P##_reg t, P##_reg x,      \
+                                                  P##_reg least)                                   \
+    {                                                                                              \
+        (void)n;                                                                                   \
+        y = vreinterpretq_##S##_##U(                                                               \
+            vaddq_##U(vreinterpretq_##U##_##S(y),                                                  \
+                      vshlq_n_##U(vshrq_n_##U(vreinterpretq_##U##_##S(t), 4), MANTISSA)));         \
+        return vbslq_##S(vcltq_##S(x, least), vdupq_n_##S(0), y);                                  \
     }                                                                                              \
     static inline P##_reg P##_r_if_less(P##_reg a, P##_reg b, P##_reg x, P##_reg y)                \
     {                                                                                              \
@@ -27,13 +45,11 @@ typedef float64x2_t f64_reg;
     }                                                                                              \
     static inline P##_reg P##_r_low_bits_to_exponent(P##_reg a)                                    \
     {                                                                                              \
-        return vreinterpretq_##S##_##U(SHIFT(vreinterpretq_##U##_##S(a)));                         \
+        return vreinterpretq_##S##_##U(vshlq_n_##U(vreinterpretq_##U##_##S(a), MANTISSA));         \
     }
 
-#define NEON_SHIFT_32(x) vshlq_n_u32(x, 23)
-#define NEON_SHIFT_64(x) vshlq_n_u64(x, 52)
-NEON_TYPE(f32, float, f32, u32, NEON_SHIFT_32)
-NEON_TYPE(f64, double, f64, u64, NEON_SHIFT_64)
+NEON_TYPE(f32, float, f32, u32, 23)
+NEON_TYPE(f64, double, f64, u64, 52)
 
 /* table[the low four bits] in each lane: four bytes of 64. */
 static inline float32x4_t f32_r_lookup(const float *table, float32x4_t index)
@@ -45,6 +61,13 @@ static inline float32x4_t f32_r_lookup(const float *table, float32x4_t index)
     const uint32x4_t at =
         vmlaq_u32(vdupq_n_u32(0x03020100), number, vdupq_n_u32(0x04040404));
     return vreinterpretq_f32_u8(vqtbl4q_u8(all, vreinterpretq_u8_u32(at)));
+}
+
+static inline float64x2_t f64_r_lookup(const double *table, float64x2_t index)
+{
+    const uint64x2_t at = vandq_u64(vreinterpretq_u64_f64(index), vdupq_n_u64(15));
+    return vld1q_lane_f64(table + vgetq_lane_u64(at, 1),
+                          vld1q_dup_f64(table + vgetq_lane_u64(at, 0)), 1);
 }
 
 static inline void f64_r_columns(const double *rows, ptrdiff_t stride, float64x2_t *column)
