@@ -33,7 +33,7 @@
 enum {
     MOST_ROWS = 528,        /* of a pass: more would not make packing any cheaper */
     CACHED_SCORES = 1900000, /* bytes of scores to aim for */
-    PASS_SCORES = 400000,   /* the like, where panels are kept */
+    PASS_SCORES = 200000,   /* the like, where panels are kept */
     KEPT_PANELS = 2200000,  /* bytes of them, keys' and values', that are kept */
     KEPT_BLOCKS = 64,       /* blocks that they are of: bits of a set */
     MOST_SCORES = 3400000,  /* bytes of scores that are never exceeded, but by one row's weights */

@@ -159,17 +159,20 @@ static void multiply(void *job, int64_t unit, void *scratch)
         const int cols = (int)min64(jb->panels_at_once, end - panel);
         const int64_t output = panel * S2S_LANES;
         float *const out = block_of(jb->out, first, output);
+        const float *const other = jb->other.at ? block_of(jb->other, first, output) : NULL;
         for (int r = 0; r < rows; r++)
-            for (int g = 0; g < cols; g++) /* where results go is asked for, too */
+            for (int g = 0; g < cols; g++) { /* what `finish` touches is asked for, too */
                 ask_for(out + r * jb->out.row, g * CACHE_LINE);
+                if (other)
+                    ask_for(other + r * jb->other.row, g * CACHE_LINE);
+            }
         if (jb->integer)
             integer_products(jb, rows, panel, cols, quantised, scales, input_sums, integers, sums);
         else
             products(jb, rows, panel, cols, inputs, widened, sums);
         jb->layer->finish(rows, min64(S2S_BLOCK, min64(cols * S2S_LANES, m->outputs - output)),
-                          sums, m->bias ? m->bias + output : NULL, jb->activation,
-                          jb->other.at ? block_of(jb->other, first, output) : NULL, jb->other.row,
-                          jb->multiply, out, jb->out.row);
+                          sums, m->bias ? m->bias + output : NULL, jb->activation, other,
+                          jb->other.row, jb->multiply, out, jb->out.row);
     }
 }
 

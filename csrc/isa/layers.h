@@ -128,13 +128,13 @@ static void finish(int rows, int64_t cols, const float *c, const float *bias, in
 {
     for (int r = 0; r < rows; r++) {
         int64_t j = 0;
-#define FINISH(VECS)                                                                               \
-    finish_step(VECS, c + j, cols - j, bias ? bias + j : NULL, activation,                         \
-                other ? other + j : NULL, multiply, out + j)
+#define FINISH(VECS, LEFT)                                                                         \
+    finish_step(VECS, c + j, LEFT, bias ? bias + j : NULL, activation, other ? other + j : NULL,   \
+                multiply, out + j)
         for (; j + STEP <= cols; j += STEP)
-            FINISH(GROUP_VECS);
+            FINISH(GROUP_VECS, STEP);
         for (; j < cols; j += S2S_LANES)
-            FINISH(1);
+            FINISH(1, cols - j);
 #undef FINISH
         c += S2S_LDA;
         other = other ? other + other_stride : NULL;

@@ -136,11 +136,12 @@ static void S(dots)(int rows, const void *a, const void *keys, ptrdiff_t stride,
 #undef DOTS
 }
 
-/* `rows` and `cols` are constants wherever this is called, so that acc lives in registers. */
+/* `rows` and `cols` are constants wherever this is called, so that acc lives in registers, and so is
+ * `scaled`: nothing is multiplied by 1 where that would be felt. */
 static ALWAYS_INLINE void S(tile_of)(const int rows, const int cols, const REAL *a,
                                      const ELEMENT *b, ptrdiff_t b_stride, ptrdiff_t b_panel,
                                      ptrdiff_t ahead, int depth, REAL *c, ptrdiff_t c_stride,
-                                     int add, double scale)
+                                     int add, const int scaled, double scale)
 {
     T(vec) acc[32];
     UNROLL for (int i = 0; i < rows * cols; i++)
@@ -161,7 +162,7 @@ static ALWAYS_INLINE void S(tile_of)(const int rows, const int cols, const REAL 
         UNROLL for (int g = 0; g < cols; g++) {
             REAL *to = c + r * c_stride + g * S2S_LANES;
             const T(vec) sum = add ? T(add)(T(load)(to), acc[r * cols + g]) : acc[r * cols + g];
-            T(store)(to, T(mul)(sum, T(set1)((REAL)scale)));
+            T(store)(to, scaled ? T(mul)(sum, T(set1)((REAL)scale)) : sum);
         }
 }
 
@@ -172,9 +173,10 @@ static void S(tile)(int rows, int cols, const void *a_, const void *b_, ptrdiff_
     const REAL *a = a_;
     const ELEMENT *b = b_;
     REAL *c = c_;
-#define TILE(R, C)                                                                                 \
+#define TILE_OF(R, C, SCALED)                                                                      \
     S(tile_of)(R, C, a, b + g * b_panel, b_stride, b_panel, ahead, depth, c + g * S2S_LANES,       \
-               c_stride, add, scale)
+               c_stride, add, SCALED, scale)
+#define TILE(R, C) TILE_OF(R, C, 1)
     /* Rows outside: their part of `a` stays in the first-level cache for all panels. */
     for (int done; rows > 0; rows -= done, a += done * S2S_LDA, c += done * c_stride) {
         int g = 0;
@@ -200,9 +202,15 @@ static void S(tile)(int rows, int cols, const void *a_, const void *b_, ptrdiff_
             else
                 TILE(FEW_ROWS >= 2 ? 2 : 1, 4);
         }
-        MOST_ROWS_OF(ROWS)
+        if (rows >= ROWS && scale == 1) {
+            done = ROWS;
+            for (; g < cols; g++)
+                TILE_OF(ROWS, 1, 0);
+        } else
+            MOST_ROWS_OF(ROWS)
     }
 #undef TILE
+#undef TILE_OF
 }
 
 static void S(context_visible)(const void *scores_, const void *weights_, int keys,
