@@ -72,7 +72,13 @@ static ALWAYS_INLINE void activate(const int vecs, int activation, f32_group *x)
     }
 }
 
-/* ---- rows whose length need not be a multiple of sixteen ---- */
+/* ---- rows whose length need not be a multiple of sixteen, and whose blocks may lie apart ---- */
+
+/* Each block of 256 of a row [n], from number `at` on, `count` of them. */
+#define EACH_BLOCK(n)                                                                              \
+    for (int64_t at = 0, count; count = (n) - at < S2S_BLOCK ? (n) - at : S2S_BLOCK, at < (n);     \
+         at += S2S_BLOCK)
+#define BLOCK_AT(x, distance) ((x) + at / S2S_BLOCK * (distance))
 
 static inline f32_vec load_part(const float *p, int64_t n, float rest)
 {
@@ -149,10 +155,11 @@ static ALWAYS_INLINE float row_sum(const int square, const float *x, ptrdiff_t x
                                    float shift)
 {
     float total = 0;
-    for (; n > 0; n -= S2S_BLOCK, x += x_block) {
+    EACH_BLOCK(n) {
+        const float *const block = BLOCK_AT(x, x_block);
         f32_vec lanes = f32_set1(0);
-        for (int64_t j = 0; j < n && j < S2S_BLOCK; j += S2S_LANES) {
-            const f32_vec y = f32_sub(load_row(x + j, n - j, shift), f32_set1(shift));
+        for (int64_t j = 0; j < count; j += S2S_LANES) {
+            const f32_vec y = f32_sub(load_row(block + j, count - j, shift), f32_set1(shift));
             lanes = f32_add(lanes, square ? f32_mul(y, y) : y);
         }
         total = total + f32_fold_add(lanes);
@@ -163,20 +170,20 @@ static ALWAYS_INLINE float row_sum(const int square, const float *x, ptrdiff_t x
 static void norm(int64_t n, const float *x, ptrdiff_t x_block, const float *gamma,
                  const float *beta, double eps, float *out, ptrdiff_t out_block)
 {
-    const float count = (float)n;
-    const float mean = beta ? row_sum(0, x, x_block, n, 0) / count : 0;
+    const float number = (float)n;
+    const float mean = beta ? row_sum(0, x, x_block, n, 0) / number : 0;
     const f32_vec root =
-        f32_set1(sqrtf(row_sum(1, x, x_block, n, mean) / count + (float)eps));
-    for (; n > 0; n -= S2S_BLOCK, x += x_block, out += out_block) {
-        for (int64_t j = 0; j < n && j < S2S_BLOCK; j += S2S_LANES) {
-            f32_vec y = f32_div(f32_sub(load_row(x + j, n - j, 0), f32_set1(mean)), root);
-            y = f32_mul(y, load_row(gamma + j, n - j, 0));
+        f32_set1(sqrtf(row_sum(1, x, x_block, n, mean) / number + (float)eps));
+    EACH_BLOCK(n) {
+        const float *const block = BLOCK_AT(x, x_block);
+        float *const to = BLOCK_AT(out, out_block);
+        for (int64_t j = 0; j < count; j += S2S_LANES) {
+            f32_vec y = f32_div(f32_sub(load_row(block + j, count - j, 0), f32_set1(mean)), root);
+            y = f32_mul(y, load_row(gamma + at + j, count - j, 0));
             if (beta)
-                y = f32_add(y, load_row(beta + j, n - j, 0));
-            store_row(out + j, n - j, y);
+                y = f32_add(y, load_row(beta + at + j, count - j, 0));
+            store_row(to + j, count - j, y);
         }
-        gamma += S2S_BLOCK;
-        beta = beta ? beta + S2S_BLOCK : NULL;
     }
 }
 
@@ -309,9 +316,9 @@ static float scale_of(int64_t n, const float *x, ptrdiff_t x_block)
 {
     const f32_vec zero = f32_set1(0);
     f32_vec most = zero, broken = zero; /* broken: NaN if any number is not finite, else 0 */
-    for (; n > 0; n -= S2S_BLOCK, x += x_block)
-        for (int64_t i = 0; i < n && i < S2S_BLOCK; i += S2S_LANES) {
-            const f32_vec y = load_row(x + i, n - i, 0);
+    EACH_BLOCK(n)
+        for (int64_t i = 0; i < count; i += S2S_LANES) {
+            const f32_vec y = load_row(BLOCK_AT(x, x_block) + i, count - i, 0);
             most = f32_max(f32_abs(y), most);
             broken = f32_add(broken, f32_mul(y, zero));
         }
@@ -346,10 +353,10 @@ static float quantise(int64_t n, const float *x, ptrdiff_t x_block, float scale,
     if (is_own || own != own)
         scale = own;
     *sum = 0;
-    for (int64_t i = 0; i < finite; i += S2S_BLOCK, x += x_block) {
-        const int count = (int)(finite - i < S2S_BLOCK ? finite - i : S2S_BLOCK);
-        *sum += is_own ? integers_of(count, x, scale, 1, to + i)
-                       : integers_of(count, x, scale, 0, to + i);
+    EACH_BLOCK(finite) {
+        const float *const block = BLOCK_AT(x, x_block);
+        *sum += is_own ? integers_of((int)count, block, scale, 1, to + at)
+                       : integers_of((int)count, block, scale, 0, to + at);
     }
     for (int64_t i = finite; i < (n + 3) / 4 * 4; i++)
         to[i] = 0;
