@@ -31,21 +31,23 @@ enum {
     CHAIN_PANELS = 4,       /* that they take at a time: their sums stay in the first-level one */
 };
 
-/* Rows of numbers: number j of row r is at[r * row + j / 256 * block + j % 256]. */
+/* Rows of numbers in blocks: number j of row r is at[r * row + j / width * block + j % width]. What
+ * kernels read is in blocks of a width of 256. */
 typedef struct {
     float *at;
     ptrdiff_t row, block;
+    int64_t width;
 } matrix_rows;
 
 static matrix_rows in_a_row(const float *at, int64_t stride)
 {
-    return (matrix_rows){(float *)(uintptr_t)at, (ptrdiff_t)stride, S2S_BLOCK};
+    return (matrix_rows){(float *)(uintptr_t)at, (ptrdiff_t)stride, S2S_BLOCK, S2S_BLOCK};
 }
 
-/* The first number of a row and a block. */
-static float *block_of(matrix_rows rows, int64_t row, int64_t number)
+/* Where one of a row's numbers is. */
+static float *number_at(matrix_rows rows, int64_t row, int64_t number)
 {
-    return rows.at + row * rows.row + number / S2S_BLOCK * rows.block + number % S2S_BLOCK;
+    return rows.at + row * rows.row + number / rows.width * rows.block + number % rows.width;
 }
 
 /* ---- linear ---- */
@@ -101,7 +103,7 @@ static void products(const linear_job *jb, int rows, int64_t panel, int cols, ma
         const char *next = after ? after + k * S2S_LANES * size : NULL;
         if (m->inputs > NEAR_INPUTS)
             next = k + S2S_BLOCK < m->inputs ? at + S2S_BLOCK * S2S_LANES * size : after;
-        kernels->tile(rows, cols, block_of(inputs, 0, k), widened ? (const void *)widened : at,
+        kernels->tile(rows, cols, number_at(inputs, 0, k), widened ? (const void *)widened : at,
                       S2S_LANES, widened ? S2S_BLOCK * S2S_LANES : stride,
                       widened ? 0 : ahead(at, next) / size, (int)depth, sums, S2S_LDA, k > 0, 1);
     }
@@ -118,6 +120,15 @@ static void integer_products(const linear_job *jb, int rows, int64_t panel, int 
                       ahead(at, panels_from(jb, panel + cols)), quads, integers);
     jb->integer->dequantise(rows, cols * S2S_LANES, integers, scales, input_sums,
                             m->scales + panel * S2S_LANES, sums);
+}
+
+/* Asks for the rows' numbers of some panels, unless there are none: what is in scratch memory has
+ * often left the second-level cache for the weights. */
+static void ask_for_panels(matrix_rows rows, int64_t first, int count, int64_t output, int cols)
+{
+    for (int g = 0; g < cols && rows.at; g++)
+        for (int r = 0; r < count; r++)
+            ask_for(number_at(rows, first + r, output + g * S2S_LANES), 0);
 }
 
 static void multiply(void *job, int64_t unit, void *scratch)
@@ -138,19 +149,19 @@ static void multiply(void *job, int64_t unit, void *scratch)
     const int64_t end = min64(begin + jb->unit_panels, parts(m->outputs, S2S_LANES));
 
     /* 2. The rows, as integers or in blocks, unless they lie so. */
-    const matrix_rows x = {block_of(jb->x, first, 0), jb->x.row, jb->x.block};
+    const matrix_rows x = {number_at(jb->x, first, 0), jb->x.row, jb->x.block, S2S_BLOCK};
     matrix_rows inputs = x;
     if (jb->integer) {
         const ptrdiff_t size = parts(m->inputs, 4) * 4 * (ptrdiff_t)jb->integer->input_size;
         for (int r = 0; r < rows; r++)
-            scales[r] = jb->integer->quantise(m->inputs, block_of(x, r, 0), x.block,
+            scales[r] = jb->integer->quantise(m->inputs, number_at(x, r, 0), x.block,
                                               m->input_scale, quantised + r * size,
                                               input_sums + r);
     } else if (x.row != S2S_LDA) {
-        inputs = (matrix_rows){scratch, S2S_LDA, (ptrdiff_t)rows * S2S_LDA};
+        inputs = (matrix_rows){scratch, S2S_LDA, (ptrdiff_t)rows * S2S_LDA, S2S_BLOCK};
         for (int r = 0; r < rows; r++)
             for (int64_t k = 0; k < m->inputs; k += S2S_BLOCK)
-                __builtin_memcpy(block_of(inputs, r, k), block_of(x, r, k),
+                __builtin_memcpy(number_at(inputs, r, k), number_at(x, r, k),
                                  (size_t)min64(S2S_BLOCK, m->inputs - k) * sizeof(float));
     }
 
@@ -158,21 +169,21 @@ static void multiply(void *job, int64_t unit, void *scratch)
     for (int64_t panel = begin; panel < end; panel += jb->panels_at_once) {
         const int cols = (int)min64(jb->panels_at_once, end - panel);
         const int64_t output = panel * S2S_LANES;
-        float *const out = block_of(jb->out, first, output);
-        const float *const other = jb->other.at ? block_of(jb->other, first, output) : NULL;
-        for (int r = 0; r < rows; r++)
-            for (int g = 0; g < cols; g++) { /* what `finish` touches is asked for, too */
-                ask_for(out + r * jb->out.row, g * CACHE_LINE);
-                if (other)
-                    ask_for(other + r * jb->other.row, g * CACHE_LINE);
-            }
+        ask_for_panels(jb->out, first, rows, output, cols); /* what `finish` touches */
+        ask_for_panels(jb->other, first, rows, output, cols);
         if (jb->integer)
             integer_products(jb, rows, panel, cols, quantised, scales, input_sums, integers, sums);
         else
             products(jb, rows, panel, cols, inputs, widened, sums);
-        jb->layer->finish(rows, min64(S2S_BLOCK, min64(cols * S2S_LANES, m->outputs - output)),
-                          sums, m->bias ? m->bias + output : NULL, jb->activation, other,
-                          jb->other.row, jb->multiply, out, jb->out.row);
+        const int64_t outputs = min64(cols * S2S_LANES, m->outputs - output);
+        for (int64_t j = 0, next; j < outputs; j = next) {
+            next = min64(outputs, j + jb->out.width - (output + j) % jb->out.width);
+            jb->layer->finish(rows, next - j, sums + j, m->bias ? m->bias + output + j : NULL,
+                              jb->activation,
+                              jb->other.at ? number_at(jb->other, first, output + j) : NULL,
+                              jb->other.row, jb->multiply,
+                              number_at(jb->out, first, output + j), jb->out.row);
+        }
     }
 }
 
@@ -274,8 +285,8 @@ static void norm_rows(void *job, int64_t unit, void *scratch)
     const norm_job *const jb = job;
     (void)scratch;
     for (int64_t r = unit * SOME_ROWS; r < min64(jb->rows, (unit + 1) * SOME_ROWS); r++)
-        jb->layer->norm(jb->n, block_of(jb->x, r, 0), jb->x.block, jb->gamma, jb->beta, jb->eps,
-                        block_of(jb->out, r, 0), jb->out.block);
+        jb->layer->norm(jb->n, number_at(jb->x, r, 0), jb->x.block, jb->gamma, jb->beta, jb->eps,
+                        number_at(jb->out, r, 0), jb->out.block);
 }
 
 int s2s_norm(int isa, int threads, int64_t rows, int64_t n, const float *x, const float *gamma,
@@ -326,12 +337,14 @@ static matrix_rows rows_of(const chain_job *jb, int64_t place, int64_t first, vo
     if (place < 0)
         return (matrix_rows){0};
     const s2s_place *const p = jb->places + place;
+    if (p->rows && p->part < p->width)
+        return (matrix_rows){p->rows + first * p->part, p->part, jb->rows * p->part, p->part};
     if (p->rows)
         return in_a_row(p->rows + first * p->width, p->width);
     int64_t before = 0;
     for (int64_t i = 0; i < place; i++)
         before += size_of(jb, i);
-    return (matrix_rows){(float *)scratch + before, S2S_LDA, jb->unit_rows * S2S_LDA};
+    return (matrix_rows){(float *)scratch + before, S2S_LDA, jb->unit_rows * S2S_LDA, S2S_BLOCK};
 }
 
 static void follow_links(void *job, int64_t unit, void *scratch)

@@ -119,10 +119,11 @@ int s2s_best(int isa, int threads, int64_t rows, int64_t n, const float *logits,
 
 /* ---- chains: linear layers and norms that every row goes through by itself, recorded ---- */
 
-/* Rows [rows][width]. Those that nobody wants afterwards have no address: never all are there. */
+/* Rows [rows][width], or in parts, [width / part][rows][part], if no link reads them. Those that
+ * nobody wants afterwards have no address: never all are there. */
 typedef struct {
     float *rows;
-    int64_t width;
+    int64_t width, part; /* part: the width, where there is but one */
 } s2s_place;
 
 /* One call. Places are numbers: of x, of the result, of `other` (-1: there is none). */

@@ -46,25 +46,32 @@ class Linear:
         *,
         plus: Array | None = None,
         times: Array | None = None,
+        out: Array | None = None,
     ) -> Array:
-        """x (..., inputs) -> (..., outputs), at last plus or times an array of that shape."""
+        """x (..., inputs) -> (..., outputs), at last plus or times an array of that shape; into
+        `out`, a contiguous one, if it is given."""
         active = current()
         if active.backend == "native":
-            return native.linear(self.weights, active, x, activation, plus, times)
+            return native.linear(self.weights, active, x, activation, plus, times, out)
         matrix = self.matrix
         if matrix.scales is None:
             weight = matrix.rows().T
-            return reference.linear(x, weight, self.bias, activation, plus, times)
-        return reference.integer_linear(
-            x,
-            matrix.integers().T,
-            matrix.scales[: matrix.outputs],
-            matrix.input_scale,
-            self.bias,
-            activation,
-            plus,
-            times,
-        )
+            result = reference.linear(x, weight, self.bias, activation, plus, times)
+        else:
+            result = reference.integer_linear(
+                x,
+                matrix.integers().T,
+                matrix.scales[: matrix.outputs],
+                matrix.input_scale,
+                self.bias,
+                activation,
+                plus,
+                times,
+            )
+        if out is None:
+            return result
+        out[...] = result
+        return out
 
     def select(self, ids: Array) -> Linear:
         """The layer of the given outputs alone."""
@@ -105,21 +112,34 @@ class Convolution:
     def channels(self) -> int:
         return self.linear.matrix.inputs // self.kernel
 
-    def __call__(self, x: Array, activation: str = "none", *, plus: Array | None = None) -> Array:
-        """x (time, channels) -> (time / stride, rounded up, outputs), at last plus the like."""
-        time, channels = x.shape
-        padded = np.empty((time + self.kernel - 1, channels), np.float32)
+    def padded(self, time: int) -> tuple[Array, Array]:
+        """Room for an input with the zeros around it, and a view (time, channels) of the input."""
+        padded = np.empty((time + self.kernel - 1, self.channels), np.float32)
         before = (self.kernel - 1) // 2
         padded[:before] = padded[before + time :] = 0
-        padded[before : before + time] = x
+        return padded, padded[before : before + time]
+
+    def times(self, time: int) -> int:
+        """What comes of so many rows."""
+        return -(-time // self.stride)
+
+    def __call__(
+        self,
+        padded: Array,
+        activation: str = "none",
+        *,
+        plus: Array | None = None,
+        out: Array | None = None,
+    ) -> Array:
+        """What padded() gave -> (times, outputs), at last plus the like; into `out`, if given."""
         row, column = padded.strides
         windows = np.lib.stride_tricks.as_strided(
             padded,
-            (-(-time // self.stride), self.kernel * channels),
+            (self.times(len(padded) - self.kernel + 1), self.linear.matrix.inputs),
             (self.stride * row, column),
             writeable=False,
         )
-        return self.linear(windows, activation, plus=plus)
+        return self.linear(windows, activation, plus=plus, out=out)
 
 
 @dataclass(frozen=True, eq=False)
@@ -352,9 +372,13 @@ class SpectrumEmbedding:
 
     def _one(self, spectrum: Array) -> Array:
         """(frames, bands) -> (time, features)."""
-        x = self.first(spectrum, self.activation)
-        positions = self.positions(0, -(-len(x) // self.second.stride))
-        return self.second(x, self.activation, plus=positions)
+        padded, inner = self.first.padded(len(spectrum))
+        inner[:] = spectrum
+        time = self.first.times(len(spectrum))
+        between, inner = self.second.padded(time)
+        self.first(padded, self.activation, out=inner)
+        positions = self.positions(0, self.second.times(time))
+        return self.second(between, self.activation, plus=positions)
 
 
 # ---- sublayers: x -> plus + f(x) ----
@@ -448,15 +472,14 @@ class SelfAttention:
     def attend(
         self, every: Array, lengths: Array | None, merged: Array, integer_scores: bool = False
     ) -> None:
-        """What the projection gave (batch, time, outputs), of which `lengths` (batch,) are there ->
-        what the output layer takes, into merged (batch, time, features)."""
-        width = self.heads.query_width
-        keys, values = self.heads.keys_values(every[..., width:])
+        """What the projection gave, in heads (batch, heads, time, width), of which `lengths` are
+        there, (batch,) -> what the output layer takes, into merged (batch, time, features)."""
+        values = self.heads.count + self.heads.keys
         function = integer_attention if integer_scores else attention
         function(
-            self.heads.split(every[..., :width]),
-            keys,
-            values,
+            every[:, : self.heads.count],
+            every[:, self.heads.count : values],
+            every[:, values:],
             key_lengths=lengths,
             out=self.heads.split(merged),
         )

@@ -282,13 +282,15 @@ def linear(
     activation: str,
     plus: Array | None,
     times: Array | None,
+    out: Array | None = None,
 ) -> Array:
-    """See reference.linear and reference.integer_linear."""
+    """See reference.linear and reference.integer_linear; into `out`, if it is given."""
     number, other = _ACTIVATION_NUMBERS[activation], times if plus is None else plus
     if active.tape is not None:
         return active.tape.linear(weights, x, number, other, times is not None)
     x, stride = _strided(x)
-    out = np.empty((*x.shape[:-1], weights.outputs), np.float32)
+    if out is None:
+        out = np.empty((*x.shape[:-1], weights.outputs), np.float32)
     other = None if other is None else _rows(other)
     check(
         lib.s2s_linear(

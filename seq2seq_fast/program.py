@@ -248,18 +248,20 @@ class Chain:
         with runtime.recording(tape):
             results = function(*given)
         self._links = np.array(tape.links, _LINK)
-        self._places = np.array([(0, place.shape[-1]) for place in tape.places], _PLACE)
+        columns = [place.shape[-1] for place in tape.places]
+        self._places = np.array([(0, width, width) for width in columns], _PLACE)
         self._numbers = [tape.number(array) for array in (*given, *results)]
         self.widths = [array.shape[-1] for array in (*given, *results)]
         self._held = tape.held
 
     def __call__(self, *arrays: Array) -> None:
         """Arrays (..., width), what is taken and then what is given: contiguous, of as many rows. A
-        result may take the place of an argument that it is the last to be made of."""
+        result may take the place of an argument that it is the last to be made of. One that
+        nothing else is made of may be in parts: (parts, ..., width / parts)."""
         active, places = runtime.current(), self._places.copy()
         for number, array in zip(self._numbers, arrays, strict=True):
             assert array.flags.c_contiguous and array.dtype == np.float32
-            places["rows"][number] = _address(array)
+            places["rows"][number], places["part"][number] = _address(array), array.shape[-1]
         status = native.lib.s2s_chain(
             native.ffi.from_buffer("s2s_link *", self._links),
             len(self._links),
@@ -278,7 +280,7 @@ _LINK = np.dtype(
      ("beta", np.uintp), ("eps", "f8"), ("x", "i8"), ("other", "i8"), ("out", "i8")],
     align=True,
 )  # fmt: skip
-_PLACE = np.dtype([("rows", np.uintp), ("width", "i8")], align=True)
+_PLACE = np.dtype([("rows", np.uintp), ("width", "i8"), ("part", "i8")], align=True)
 
 
 class Idle:

@@ -77,7 +77,8 @@ class EncoderLayer:
     def __call__(self, x: Array, lengths: Array | None, integer_scores: bool) -> Array:
         """x (batch, time, features) -> the like."""
         merged = np.empty((*x.shape[:2], self.attention.heads.query_width), np.float32)
-        self.attention.attend(self.before(x), lengths, merged, integer_scores)
+        every = self.attention.heads.split(self.before(x))
+        self.attention.attend(every, lengths, merged, integer_scores)
         return self.after(merged, x)
 
     def before(self, x: Array) -> Array:
@@ -160,22 +161,22 @@ class Encoder:
         """The like. Rows take part in attention together; in what comes before and after it they go
         a few at a time, so that all of it stays in the cache."""
 
-        def room(array: Array | None, width: int) -> Array:
-            """It again, where it has the width: new memory is slow at first."""
-            if array is not None and array.shape[-1] == width:
+        def room(array: Array | None, *shape: int) -> Array:
+            """It again, where it has the shape: new memory is slow at first."""
+            if array is not None and array.shape == shape:
                 return array
-            return np.empty((*x.shape[:2], width), np.float32)
+            return np.empty(shape, np.float32)
 
-        merged, every = None, room(None, self.chains[0].widths[-1])
-        self.chains[0](x, every)
-        for layer, chain in zip(self.layers, self.chains[1:], strict=True):
-            merged = room(merged, layer.attention.heads.query_width)
-            layer.attention.attend(every, lengths, merged, self.integer_scores)
-            if chain is self.chains[-1]:
-                chain(merged, x, x)
-            else:
-                every = room(every, chain.widths[-1])
-                chain(merged, x, x, every)
+        merged = every = None
+        for layer, chain in zip(self.layers, self.chains, strict=False):
+            # Each head's queries, keys and values lie together, as attention reads them.
+            heads = layer.attention.heads
+            every = room(every, chain.widths[-1] // heads.width, *x.shape[:2], heads.width)
+            chain(*((x,) if merged is None else (merged, x, x)), every)
+            merged = room(merged, *x.shape[:2], heads.query_width)
+            layer.attention.attend(every.swapaxes(0, 1), lengths, merged, self.integer_scores)
+        assert merged is not None
+        self.chains[-1](merged, x, x)
         return x
 
     @functools.cached_property
