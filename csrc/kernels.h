@@ -97,7 +97,7 @@ typedef struct {
     double (*add_sink)(double sum, double sink, double greatest);
 } s2s_kernels;
 
-/* The layers of models, in float. Rows need not be padded, but for `c`, bias and weight_scales. */
+/* The layers of models, in float. Rows need not be padded, but for `c` and weight_scales. */
 typedef struct {
     /* out [rows][cols] = activation(c + bias), plus or (with `multiply`) times other: the end of a
      * linear layer. c is a block. bias and other may be null. */

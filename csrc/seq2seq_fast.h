@@ -89,7 +89,7 @@ typedef struct {
     int32_t type;             /* float32, float16, bfloat16 or S2S_INT8 */
     int64_t inputs, outputs;
     const void *panels;
-    const float *bias;        /* may be null; padded like the outputs */
+    const float *bias;        /* may be null */
     const float *scales;      /* of integers: what the real weights were multiplied by; padded */
     float input_scale;        /* of integers: what inputs are multiplied by; 0: 127 / greatest */
 } s2s_matrix;

@@ -229,18 +229,15 @@ class Weights:
     """A matrix and its bias, as the kernel takes them; holds what the struct points to."""
 
     def __init__(self, matrix: Matrix, bias: Array | None) -> None:
-        padded = None
-        if bias is not None:
-            padded = np.zeros(len(matrix.panels) * PANEL, np.float32)
-            padded[: matrix.outputs] = bias
+        bias = None if bias is None else _rows(bias)
         self.outputs = matrix.outputs
         self.inputs = matrix.inputs
-        self._held = (matrix, padded)
+        self._held = (matrix, bias)
         self.struct = ffi.new("s2s_matrix *")
         self.struct.type = _WEIGHT_TYPES[matrix.type]
         self.struct.inputs, self.struct.outputs = matrix.inputs, matrix.outputs
         self.struct.panels = ffi.from_buffer(matrix.panels)
-        self.struct.bias = ffi.NULL if padded is None else floats(padded)
+        self.struct.bias = ffi.NULL if bias is None else floats(bias)
         self.struct.scales = ffi.NULL if matrix.scales is None else floats(matrix.scales)
         self.struct.input_scale = matrix.input_scale
         self.address = int(ffi.cast("uintptr_t", self.struct))

@@ -136,7 +136,7 @@ static long replay_layer(void)
     case EMBED: /* panels, bias or positions, scales, x or tokens */
         in[0] = (size_t)(f[WEIGHTS] == S2S_INT8 ? panels * quads * 64
                                                 : panels * inputs * 16 * size_of(f[WEIGHTS]));
-        in[1] = (size_t)(f[KIND] == EMBED ? inputs : f[BIASED] ? panels * 16 : 0) * real;
+        in[1] = (size_t)(f[KIND] == EMBED ? inputs : f[BIASED] ? outputs : 0) * real;
         in[2] = f[WEIGHTS] == S2S_INT8 ? (size_t)panels * 16 * real : 0;
         in[3] = f[KIND] == EMBED ? (size_t)rows * sizeof(int64_t) : (size_t)(rows * inputs) * real;
         out[0] = (size_t)(rows * (f[KIND] == EMBED ? inputs : outputs)) * real;
@@ -170,13 +170,19 @@ static long replay_layer(void)
     int64_t step = 0;
     const s2s_op embed = {.kind = S2S_OP_EMBED, .rows = 1, .number = *number, .matrix = &m,
                           .step = &step, .in = {a[3], a[1]}, .out = {got[0]}};
-    /* A chain that does it twice, into scratch memory and for good. */
-    const s2s_place places[] = {
-        {a[3], inputs}, {other, outputs}, {NULL, outputs}, {got[0], outputs}};
-    s2s_link links[2] = {{.matrix = &m, .activation = (int32_t)f[ACTIVATION],
-                          .multiply = f[OTHER] == 2, .x = 0, .other = other ? 1 : -1, .out = 2}};
-    links[1] = links[0];
-    links[1].out = 3;
+    /* A chain that does it three times: into scratch memory, for good, and in parts. */
+    const int64_t part = outputs % 2 == 0 ? outputs / 2 : outputs % 3 == 0 ? outputs / 3 : outputs;
+    float *const in_parts = malloc(out[0] + 1);
+    const s2s_place places[] = {{a[3], inputs, inputs},
+                                {other, outputs, outputs},
+                                {NULL, outputs, outputs},
+                                {got[0], outputs, outputs},
+                                {in_parts, outputs, part}};
+    s2s_link links[3];
+    for (int i = 0; i < 3; i++)
+        links[i] = (s2s_link){.matrix = &m, .activation = (int32_t)f[ACTIVATION],
+                              .multiply = f[OTHER] == 2, .x = 0, .other = other ? 1 : -1,
+                              .out = 2 + i};
     long failures = 0;
     for (int isa = 0; isa < S2S_ISAS; isa++)
         for (int threads = 1; s2s_isa_usable(isa) && threads <= 3; threads++) {
@@ -189,7 +195,12 @@ static long replay_layer(void)
                     break;
                 failures += differs("a linear layer", isa, got[0], want[0], out[0]);
                 memset(got[0], 0x55, out[0]);
-                status |= s2s_chain(links, 2, places, 4, isa, threads, rows);
+                memset(in_parts, 0x55, out[0]);
+                status |= s2s_chain(links, 3, places, 5, isa, threads, rows);
+                failures += differs("a chain", isa, got[0], want[0], out[0]);
+                for (int64_t i = 0; i < rows * outputs; i++)
+                    ((float *)got[0])[i / part % rows * outputs + i / part / rows * part + i % part] =
+                        in_parts[i];
                 break;
             case EMBED:
                 status = s2s_run_program(&embed, 1, isa, threads, rows);
@@ -214,6 +225,7 @@ static long replay_layer(void)
         free(want[i]);
         free(got[i]);
     }
+    free(in_parts);
     free(other);
     free(number);
     free(f);

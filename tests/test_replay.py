@@ -80,11 +80,6 @@ def _layers(rng):
             np.ascontiguousarray(array).tobytes() for array in arrays if array is not None
         )
 
-    def padded(array, matrix):
-        whole = np.zeros(len(matrix.panels) * 16, np.float32)
-        whole[: matrix.outputs] = array
-        return whole
-
     shapes = ((1, 1, 1), (3, 17, 33), (1, 300, 40), (26, 64, 16), (2, 515, 20), (9, 30, 300))
     for number, (rows, inputs, outputs) in enumerate(shapes):
         for weights, code in WEIGHT_TYPES.items():
@@ -106,8 +101,7 @@ def _layers(rng):
                     want = layer(x, activation, **options)
                 yield packed(
                     0, rows, inputs, outputs, scale,
-                    [matrix.panels, None if bias is None else padded(bias, matrix),
-                     matrix.scales, x, other if how else None, want],
+                    [matrix.panels, bias, matrix.scales, x, other if how else None, want],
                     weights=code, activation=ACTIVATIONS.index(activation), bias=bias is not None,
                     other=case % 3,
                 )  # fmt: skip

@@ -116,7 +116,8 @@ static ALWAYS_INLINE void finish_step(const int vecs, const float *c, int64_t le
     f32_group y;
     EACH_VEC y.v[i] = f32_load(c + i * S2S_LANES);
     if (bias)
-        EACH_VEC y.v[i] = f32_add(y.v[i], f32_load(bias + i * S2S_LANES));
+        EACH_VEC y.v[i] =
+            f32_add(y.v[i], load_row(bias + i * S2S_LANES, left - i * S2S_LANES, 0));
     activate(vecs, activation, &y);
     EACH_VEC {
         const int64_t n = left - i * S2S_LANES;
