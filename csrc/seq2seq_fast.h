@@ -123,7 +123,7 @@ int s2s_best(int isa, int threads, int64_t rows, int64_t n, const float *logits,
  * nobody wants afterwards have no address: never all are there. */
 typedef struct {
     float *rows;
-    int64_t width, part; /* part: the width, where there is but one */
+    int64_t width, part; /* part: of those with an address; the width, where there is but one */
 } s2s_place;
 
 /* One call. Places are numbers: of x, of the result, of `other` (-1: there is none). */

@@ -119,8 +119,8 @@ class Convolution:
         padded[:before] = padded[before + time :] = 0
         return padded, padded[before : before + time]
 
-    def times(self, time: int) -> int:
-        """What comes of so many rows."""
+    def length(self, time: int) -> int:
+        """How many rows come of so many."""
         return -(-time // self.stride)
 
     def __call__(
@@ -131,11 +131,11 @@ class Convolution:
         plus: Array | None = None,
         out: Array | None = None,
     ) -> Array:
-        """What padded() gave -> (times, outputs), at last plus the like; into `out`, if given."""
+        """What padded() gave -> (length, outputs), at last plus the like; into `out`, if given."""
         row, column = padded.strides
         windows = np.lib.stride_tricks.as_strided(
             padded,
-            (self.times(len(padded) - self.kernel + 1), self.linear.matrix.inputs),
+            (self.length(len(padded) - self.kernel + 1), self.linear.matrix.inputs),
             (self.stride * row, column),
             writeable=False,
         )
@@ -374,10 +374,10 @@ class SpectrumEmbedding:
         """(frames, bands) -> (time, features)."""
         padded, inner = self.first.padded(len(spectrum))
         inner[:] = spectrum
-        time = self.first.times(len(spectrum))
+        time = self.first.length(len(spectrum))
         between, inner = self.second.padded(time)
         self.first(padded, self.activation, out=inner)
-        positions = self.positions(0, self.second.times(time))
+        positions = self.positions(0, self.second.length(time))
         return self.second(between, self.activation, plus=positions)
 
 
@@ -474,15 +474,10 @@ class SelfAttention:
     ) -> None:
         """What the projection gave, in heads (batch, heads, time, width), of which `lengths` are
         there, (batch,) -> what the output layer takes, into merged (batch, time, features)."""
-        values = self.heads.count + self.heads.keys
+        count, keys = self.heads.count, self.heads.keys
+        query, key, value = np.split(every, [count, count + keys], axis=1)
         function = integer_attention if integer_scores else attention
-        function(
-            every[:, : self.heads.count],
-            every[:, self.heads.count : values],
-            every[:, values:],
-            key_lengths=lengths,
-            out=self.heads.split(merged),
-        )
+        function(query, key, value, key_lengths=lengths, out=self.heads.split(merged))
 
     def start(self, rows: int) -> History:
         """What a decoder's step needs of the steps before: nothing yet."""

@@ -284,6 +284,7 @@ def linear(
     """See reference.linear and reference.integer_linear; into `out`, if it is given."""
     number, other = _ACTIVATION_NUMBERS[activation], times if plus is None else plus
     if active.tape is not None:
+        assert out is None  # a tape gives the array
         return active.tape.linear(weights, x, number, other, times is not None)
     x, stride = _strided(x)
     if out is None:

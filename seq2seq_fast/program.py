@@ -248,8 +248,7 @@ class Chain:
         with runtime.recording(tape):
             results = function(*given)
         self._links = np.array(tape.links, _LINK)
-        columns = [place.shape[-1] for place in tape.places]
-        self._places = np.array([(0, width, width) for width in columns], _PLACE)
+        self._places = np.array([(0, place.shape[-1], 0) for place in tape.places], _PLACE)
         self._numbers = [tape.number(array) for array in (*given, *results)]
         self.widths = [array.shape[-1] for array in (*given, *results)]
         self._held = tape.held

@@ -168,15 +168,16 @@ class Encoder:
             return np.empty(shape, np.float32)
 
         merged = every = None
-        for layer, chain in zip(self.layers, self.chains, strict=False):
+        rows: tuple[Array, ...] = (x,)  # what a chain takes, and where x goes on
+        for layer, chain in zip(self.layers, self.chains[:-1], strict=True):
             # Each head's queries, keys and values lie together, as attention reads them.
             heads = layer.attention.heads
             every = room(every, chain.widths[-1] // heads.width, *x.shape[:2], heads.width)
-            chain(*((x,) if merged is None else (merged, x, x)), every)
+            chain(*rows, every)
             merged = room(merged, *x.shape[:2], heads.query_width)
             layer.attention.attend(every.swapaxes(0, 1), lengths, merged, self.integer_scores)
-        assert merged is not None
-        self.chains[-1](merged, x, x)
+            rows = (merged, x, x)
+        self.chains[-1](*rows)
         return x
 
     @functools.cached_property
