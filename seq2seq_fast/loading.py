@@ -78,7 +78,7 @@ def load(path: str | os.PathLike[str], *, weights: str | None = None) -> Encoder
     """
     if weights is not None and weights not in WEIGHTS:
         raise ValueError(f"weights must be one of {', '.join(WEIGHTS)}; got {weights!r}")
-    file = _model_file(Path(path))
+    file = model_file(Path(path))
     builder: type[_MarianBuilder | _CTranslate2Builder | _HuggingFaceBuilder]
     if file.suffix == ".safetensors" and is_saved(file):
         if weights is not None:
@@ -96,7 +96,14 @@ def load(path: str | os.PathLike[str], *, weights: str | None = None) -> Encoder
         raise error if named else ValueError(f"{file}: {error}") from None
 
 
-def _model_file(path: Path) -> Path:
+def model_file(path: Path) -> Path:
+    """The file that load(path) reads.
+
+    Raises
+    ------
+    FileNotFoundError
+        Nothing is there, or too much.
+    """
     if not path.is_dir():
         if not path.exists():
             raise FileNotFoundError(f"{path}: no such model file or folder")
@@ -107,6 +114,8 @@ def _model_file(path: Path) -> Path:
     found = sorted(
         file for end in ("bin", "npz", "safetensors") for file in path.glob(f"model*.{end}")
     )
+    if not found and (path / "model").is_dir():  # a package of argos translate
+        return model_file(path / "model")
     if len(found) != 1:
         names = ", ".join(file.name for file in found) or "none"
         raise FileNotFoundError(

@@ -15,13 +15,15 @@ import numpy as np
 
 from .formats.marian import Shortlist
 from .generate import Hypothesis
-from .loading import load
-from .text import Vocabulary, sentences
+from .loading import load, model_file
+from .text import sentences
 from .transformer import EncoderDecoder
+from .vocabularies import find_vocabulary
 
 __all__ = ["Translation", "Translator", "find_model"]
 
 Array = np.ndarray[Any, Any]
+FilePath = str | os.PathLike[str]
 
 MOST_SOURCE_TOKENS = 256  # a longer "sentence" is cut: the models have seen none of that length
 BATCH_SENTENCES = 32
@@ -86,9 +88,12 @@ class Translator:
     Parameters
     ----------
     path : path
-        A folder with a model that load() reads and its vocabulary (``*.spm``).
+        A folder with a model that load() reads and its vocabulary, or the model's file in it.
     language : str
         ISO 639-1 code of the source language, which guides the splitting into sentences.
+    vocabulary : path or pair of paths, optional
+        A tokenizer that lies elsewhere: a SentencePiece model or ``tokenizer.json``, a folder with
+        one, or the files of the source and of the target.
     weights : {"float32", "float16", "int8"}, optional
         What the matrices are kept as; as they are in the file if left out.
     shortlist : bool
@@ -116,27 +121,19 @@ class Translator:
         path: str | os.PathLike[str],
         *,
         language: str = "en",
+        vocabulary: FilePath | tuple[FilePath, FilePath] | None = None,
         weights: str | None = None,
         shortlist: bool = False,
         **options: Any,
     ) -> None:
-        folder = Path(path)
         self.options = options
-        self.model = load(folder, weights=weights)
+        self.model = load(path, weights=weights)
         self.language = language
-        folder = folder if folder.is_dir() else folder.parent
-        file = _only_file(folder, "*.spm", "vocabulary")
-        self.vocabulary = Vocabulary(file)
-        size = self.model.vocabulary_size
-        have = (self.vocabulary.size, self.vocabulary.eos, self.vocabulary.unk)
-        if have != (size, self.model.eos, self.model.unk):
-            raise ValueError(
-                f"{file}: not the model's vocabulary: {have[0]} tokens, end {have[1]},"
-                f" unknown {have[2]}; expected {size}, {self.model.eos}, {self.model.unk}"
-            )
+        self.vocabulary = find_vocabulary(path, self.model, vocabulary)
         self.shortlist = None
         if shortlist:
-            self.shortlist = Shortlist(_only_file(folder, "lex*.bin", "shortlist"), size)
+            lex = _only_file(model_file(Path(path)).parent, "lex*.bin", "shortlist")
+            self.shortlist = Shortlist(lex, self.model.vocabulary_size)
 
     def translate(self, texts: Iterable[str]) -> list[Translation]:
         """Translate texts.
@@ -203,7 +200,8 @@ class Translator:
 
         def cut(sentence: str) -> list[list[int]]:
             ids, step = self.vocabulary.encode(sentence), MOST_SOURCE_TOKENS
-            return [[*ids[i : i + step], self.model.eos] for i in range(0, len(ids), step)]
+            start, end = self.vocabulary.start, self.vocabulary.end
+            return [[*start, *ids[i : i + step], *end] for i in range(0, len(ids), step)]
 
         return [
             [ids for sentence in line for ids in cut(sentence)]
@@ -213,7 +211,7 @@ class Translator:
     def _join(self, lines: list[list[tuple[list[int], Hypothesis]]]) -> Translation:
         vocabulary = self.vocabulary
         parts = [part for line in lines for part in line]
-        source_tokens = [token for ids, _ in parts for token in vocabulary.tokens(ids)]
+        source_tokens = [token for ids, _ in parts for token in vocabulary.source.tokens(ids)]
         tokens = [token for _, found in parts for token in vocabulary.tokens(found.tokens)]
         return Translation(
             text="\n".join(

@@ -11,9 +11,10 @@ import speech
 
 import seq2seq_fast
 
+FOLDER = Path(seq2seq_fast.__file__).parent
 MODULES = sorted(
-    file.stem
-    for file in Path(seq2seq_fast.__file__).parent.glob("*.py")
+    ".".join(file.relative_to(FOLDER).with_suffix("").parts)
+    for file in FOLDER.rglob("*.py")
     if ">>> " in file.read_text(encoding="utf-8")
 )
 
