@@ -565,6 +565,26 @@ def test_hostile_tokenizers_are_a_value_error(tmp_path, tokenizer, kind):
         Vocabulary(path).encode("the cat")
 
 
+@settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    at=st.floats(0, 1),
+    length=st.integers(0, 8),
+    new=st.sampled_from(["", "0", "-1", "2000000000", "null", "[]", "{}", '""', "x", '"</s>"']),
+)
+def test_a_damaged_tokenizer_works_or_is_named(tmp_path, tokenizer, at, length, new):
+    text = tokenizer.to_str()
+    start = int(at * len(text))
+    path = tmp_path / "tokenizer.json"
+    path.write_text(text[:start] + new + text[start + length :], encoding="utf-8")
+    try:
+        vocabulary = Vocabulary(path)
+        vocabulary.decode(vocabulary.encode("the cat"))
+    except ValueError as error:
+        assert str(error).startswith(str(path))
+
+
 def test_ids_of_any_height_cost_nothing(tmp_path, tokenizer):
     """The ids of tokenizer.json are not the model's where there is a list of tokens."""
     ids = tokenizer.get_vocab()
