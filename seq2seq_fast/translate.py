@@ -18,12 +18,11 @@ from .generate import Hypothesis
 from .loading import load, model_file
 from .text import sentences
 from .transformer import EncoderDecoder
-from .vocabularies import find_vocabulary
+from .vocabularies import FilePath, find_vocabulary
 
 __all__ = ["Translation", "Translator", "find_model"]
 
 Array = np.ndarray[Any, Any]
-FilePath = str | os.PathLike[str]
 
 MOST_SOURCE_TOKENS = 256  # a longer "sentence" is cut: the models have seen none of that length
 BATCH_SENTENCES = 32

@@ -4,7 +4,7 @@ A tokenizer's file cuts text into pieces, which are strings; a vocabulary's file
 model has for each piece. SentencePiece's models of Marian are both in one.
 """
 
-from .finding import find_vocabulary
+from .finding import FilePath, find_vocabulary
 from .vocabulary import TextVocabulary, Vocabulary
 
-__all__ = ["TextVocabulary", "Vocabulary", "find_vocabulary"]
+__all__ = ["FilePath", "TextVocabulary", "Vocabulary", "find_vocabulary"]
