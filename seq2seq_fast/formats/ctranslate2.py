@@ -40,6 +40,7 @@ _DTYPES: dict[int, np.dtype[Any]] = {
 class CTranslate2Model(NamedTuple):
     """What a file holds."""
 
+    version: int  # of the format
     spec: str  # "TransformerSpec", "WhisperSpec" ...
     revision: int
     tensors: dict[str, Array]
@@ -110,7 +111,7 @@ class _Reader:
             tensors[alias] = tensors[name]
             if f"{name}_scale" in tensors:  # its quantisation goes with it
                 tensors.setdefault(f"{alias}_scale", tensors[f"{name}_scale"])
-        return CTranslate2Model(spec, revision, tensors)
+        return CTranslate2Model(version, spec, revision, tensors)
 
     def count(self, what: str) -> int:
         count = self.integer("I", f"the number of {what}")
