@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .formats import ctranslate2, huggingface, marian
+from .formats.stored import Stored
 from .layers import (
     SSRU,
     Convolution,
@@ -27,7 +28,7 @@ from .layers import (
 )
 from .saving import is_saved, restore
 from .transformer import Decoder, DecoderLayer, Encoder, EncoderDecoder, EncoderLayer, NormPlace
-from .weights import WEIGHTS, Matrix
+from .weights import WEIGHTS, Matrix, Rows
 
 Array = np.ndarray[Any, Any]
 
@@ -141,9 +142,15 @@ class _Builder:
             wanted = ", ".join(str(n or "any") for n in expected)
             raise self.fail(f"tensor {name} has the shape {shape}, expected ({wanted})")
 
-    def positions(self, name: str, table: Array, width: int) -> LearnedPositions:
+    def positions(self, name: str, table: Stored, width: int) -> LearnedPositions:
         self.fits(name, table.shape, (None, width))
-        return LearnedPositions(np.ascontiguousarray(table, np.float32))
+        return LearnedPositions(np.asarray(table).astype(np.float32, copy=False))
+
+    def packed(self, rows: Rows) -> Matrix:
+        """Float weights (outputs, inputs)."""
+        if self.weights == "int8":
+            return Matrix.quantise(rows)
+        return Matrix.pack(rows, None if self.weights is None else np.dtype(self.weights))
 
     def kept(self, matrix: Matrix) -> Matrix:
         return matrix if self.weights is None else matrix.to(self.weights)
@@ -154,9 +161,10 @@ class _Builder:
         except ValueError as error:
             raise self.fail(f"{names}: {error}") from None
 
-    def convolution(self, name: str, rows: Array) -> Array:
+    def convolution(self, name: str, stored: Stored) -> Array:
         """Weights (outputs, inputs, kernel) as those of a linear layer."""
-        self.fits(name, rows.shape, (None, None, WHISPER_KERNEL))
+        self.fits(name, stored.shape, (None, None, WHISPER_KERNEL))
+        rows = np.asarray(stored)
         return np.ascontiguousarray(rows.swapaxes(1, 2)).reshape(len(rows), -1)
 
     def divided(self, width: int, heads: int, key_heads: int | None = None) -> Heads:
@@ -326,7 +334,7 @@ class _MarianBuilder(_Builder):
         if isinstance(tensor, marian.Quantised):
             scale = self.input_scale(name)
             return self.kept(Matrix.pack_integers(tensor.rows, tensor.multiplier, scale))
-        return self.kept(Matrix.pack(tensor.T))
+        return self.packed(np.asarray(tensor).T)
 
     def embedding_matrix(self, name: str) -> Matrix:
         """Token vectors."""
@@ -335,7 +343,7 @@ class _MarianBuilder(_Builder):
             self.fits(name, tensor.shape, (None, None))
             return self.kept(Matrix.pack_integers(tensor.rows, tensor.multiplier))
         self.fits(name, tensor.shape, (None, None))
-        return self.kept(Matrix.pack(tensor))
+        return self.packed(tensor)
 
     def input_scale(self, name: str) -> float:
         """What a published model multiplies the inputs of a matrix by; 0 if it does not say."""
@@ -347,7 +355,7 @@ class _MarianBuilder(_Builder):
             raise self.fail(
                 f"tensor {name} has the shape {marian.shape_of(tensor)}, expected (1, 1)"
             )
-        scale = float(tensor.reshape(()))
+        scale = float(np.asarray(tensor).reshape(()))
         if not (math.isfinite(scale) and scale > 0):
             raise self.fail(f"tensor {name} is {scale}, expected a positive number")
         return scale
@@ -357,9 +365,9 @@ class _MarianBuilder(_Builder):
         self.fits(name, marian.shape_of(tensor), (1, length))
         if isinstance(tensor, marian.Quantised):
             raise self.fail(f"tensor {name} is quantised, expected float32")
-        return tensor[0]
+        return np.asarray(tensor)[0]
 
-    def tensor(self, name: str) -> Array | marian.Quantised:
+    def tensor(self, name: str) -> Array | Stored | marian.Quantised:
         if name not in self.tensors:
             raise self.fail(f"tensor {name} is missing")
         return self.tensors[name]
@@ -596,8 +604,7 @@ class _CTranslate2Builder(_Builder):
 
     def convolved(self, name: str, stride: int) -> Convolution:
         rows = self.convolution(f"{name}/weight", self.tensor(f"{name}/weight"))
-        matrix = self.kept(self.packed(name, rows))
-        self.used.add(f"{name}/weight_scale")
+        matrix = self.weights_of(name, rows)
         return Convolution(Linear(matrix, self.bias(name, matrix)), WHISPER_KERNEL, stride)
 
     def heads_of(self, name: str, side: str, width: int) -> Heads:
@@ -662,10 +669,13 @@ class _CTranslate2Builder(_Builder):
         beta = self.optional(f"{name}/beta")
         if beta is not None:
             self.fits(f"{name}/beta", beta.shape, gamma.shape)
-            beta = beta.astype(np.float32)
         usual = self.RMS_NORM_EPS if beta is None else self.NORM_EPS
         eps = usual if self.eps is None else self.eps
-        return Norm(gamma.astype(np.float32), beta, eps)
+        return Norm(
+            np.asarray(gamma, np.float32),
+            None if beta is None else np.asarray(beta, np.float32),
+            eps,
+        )
 
     def linear(self, name: str, inputs: int | None, outputs: int | None) -> Linear:
         matrix = self.matrix(name, inputs, outputs)
@@ -676,37 +686,37 @@ class _CTranslate2Builder(_Builder):
         if bias is None:
             return None
         self.fits(f"{name}/bias", bias.shape, (matrix.outputs,))
-        return bias.astype(np.float32)
+        return np.asarray(bias, np.float32)
 
     def matrix(self, name: str, inputs: int | None, outputs: int | None) -> Matrix:
         """A weight (outputs, inputs), packed once under all of its names."""
         rows = self.tensor(f"{name}/weight")
         self.fits(f"{name}/weight", rows.shape, (outputs, inputs))
+        if id(rows) not in self.matrices:
+            self.matrices[id(rows)] = self.weights_of(name, rows)
         self.used.add(f"{name}/weight_scale")  # shared, as the weights are
-        place = rows.__array_interface__["data"][0]
-        if place not in self.matrices:
-            self.matrices[place] = self.kept(self.packed(name, rows))
-        return self.matrices[place]
+        return self.matrices[id(rows)]
 
-    def packed(self, name: str, rows: Array) -> Matrix:
+    def weights_of(self, name: str, rows: Rows) -> Matrix:
+        self.used.add(f"{name}/weight_scale")
         if rows.dtype != np.int8:
             if rows.dtype not in (np.float32, np.float16):
                 raise self.fail(f"tensor {name}/weight is of {rows.dtype}")
-            return Matrix.pack(rows)
-        scales = self.tensor(f"{name}/weight_scale").astype(np.float32)
+            return self.packed(rows)
+        scales = np.asarray(self.tensor(f"{name}/weight_scale"), np.float32)
         if scales.size == 1:
             scales = scales.reshape(())
         else:
-            self.fits(f"{name}/weight_scale", scales.shape, (len(rows),))
+            self.fits(f"{name}/weight_scale", scales.shape, (rows.shape[0],))
         if not (np.isfinite(scales).all() and (scales > 0).all()):
             raise self.fail(f"tensor {name}/weight_scale has numbers that are not positive")
-        return Matrix.pack_integers(rows, scales)
+        return self.kept(Matrix.pack_integers(rows, scales))
 
     def number(self, name: str, default: float) -> float:
         """A scalar of any type, or what it is where it is missing."""
         if name not in self.tensors:
             return default
-        value = self.tensor(name)
+        value = np.asarray(self.tensor(name))
         if value.shape != () or not np.isfinite(value):
             raise self.fail(f"tensor {name} is {value!r:.60}, expected one number")
         return float(value)
@@ -723,15 +733,15 @@ class _CTranslate2Builder(_Builder):
     def text(self, name: str, default: str) -> str:
         if name not in self.tensors:
             return default
-        value = self.tensor(name)
+        value = np.asarray(self.tensor(name))
         if value.ndim != 1 or value.dtype != np.int8:
             raise self.fail(f"tensor {name} is {value!r:.60}, expected bytes of text")
         return value.tobytes().decode("utf-8", "replace")
 
-    def optional(self, name: str) -> Array | None:
+    def optional(self, name: str) -> Stored | None:
         return self.tensor(name) if name in self.tensors else None
 
-    def tensor(self, name: str) -> Array:
+    def tensor(self, name: str) -> Stored:
         if name not in self.tensors:
             raise self.fail(f"tensor {name} is missing")
         self.used.add(name)
@@ -838,7 +848,7 @@ class _HuggingFaceBuilder(_Builder):
 
     def convolved(self, name: str, stride: int) -> Convolution:
         rows = self.tensor(f"{name}.weight", (None, None, WHISPER_KERNEL))
-        matrix = self.kept(Matrix.pack(self.convolution(name, rows)))
+        matrix = self.packed(self.convolution(name, rows))
         return Convolution(Linear(matrix, self.bias(name, matrix)), WHISPER_KERNEL, stride)
 
     def self_attention(self, name: str, heads: Heads) -> SelfAttention:
@@ -864,7 +874,7 @@ class _HuggingFaceBuilder(_Builder):
 
     def norm(self, name: str) -> Norm:
         gamma, beta = (self.tensor(f"{name}.{part}", (self.width,)) for part in ("weight", "bias"))
-        return Norm(gamma.astype(np.float32), beta.astype(np.float32), self.NORM_EPS)
+        return Norm(np.asarray(gamma, np.float32), np.asarray(beta, np.float32), self.NORM_EPS)
 
     def linear(self, name: str, inputs: int, outputs: int | None) -> Linear:
         matrix = self.matrix(f"{name}.weight", inputs, outputs)
@@ -873,12 +883,12 @@ class _HuggingFaceBuilder(_Builder):
     def bias(self, name: str, matrix: Matrix) -> Array | None:
         if f"{name}.bias" not in self.tensors:
             return None
-        return self.tensor(f"{name}.bias", (matrix.outputs,)).astype(np.float32)
+        return np.asarray(self.tensor(f"{name}.bias", (matrix.outputs,)), np.float32)
 
     def matrix(self, name: str, inputs: int, outputs: int | None) -> Matrix:
-        return self.kept(Matrix.pack(self.tensor(name, (outputs, inputs))))
+        return self.packed(self.tensor(name, (outputs, inputs)))
 
-    def tensor(self, name: str, shape: tuple[int | None, ...]) -> Array:
+    def tensor(self, name: str, shape: tuple[int | None, ...]) -> Stored:
         if name not in self.tensors:
             raise self.fail(f"tensor {name} is missing")
         tensor = self.tensors[name]
