@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .formats import ctranslate2, huggingface, marian
+from .formats.stored import Stored
 from .layers import (
     SSRU,
     Convolution,
@@ -27,7 +28,7 @@ from .layers import (
 )
 from .saving import is_saved, restore
 from .transformer import Decoder, DecoderLayer, Encoder, EncoderDecoder, EncoderLayer, NormPlace
-from .weights import WEIGHTS, Matrix
+from .weights import WEIGHTS, Matrix, Rows
 
 Array = np.ndarray[Any, Any]
 
@@ -36,7 +37,7 @@ __all__ = ["load"]
 MOST_LAYERS = 1000
 
 # What is the same in all models of Whisper.
-WHISPER_TOKENS = ("<|endoftext|>", "<|startoftranscript|>")  # end and start of a transcript
+WHISPER_TOKENS = {"eos_token": "<|endoftext|>", "decoder_start_token": "<|startoftranscript|>"}
 WHISPER_KERNEL = 3  # of its convolutions
 
 
@@ -150,9 +151,15 @@ class _Builder:
             wanted = ", ".join(str(n or "any") for n in expected)
             raise self.fail(f"tensor {name} has the shape {shape}, expected ({wanted})")
 
-    def positions(self, name: str, table: Array, width: int) -> LearnedPositions:
+    def positions(self, name: str, table: Stored, width: int) -> LearnedPositions:
         self.fits(name, table.shape, (None, width))
-        return LearnedPositions(np.ascontiguousarray(table, np.float32))
+        return LearnedPositions(np.asarray(table).astype(np.float32, copy=False))
+
+    def packed(self, rows: Rows) -> Matrix:
+        """Float weights (outputs, inputs)."""
+        if self.weights == "int8":
+            return Matrix.quantise(rows)
+        return Matrix.pack(rows, None if self.weights is None else np.dtype(self.weights))
 
     def kept(self, matrix: Matrix) -> Matrix:
         return matrix if self.weights is None else matrix.to(self.weights)
@@ -163,9 +170,10 @@ class _Builder:
         except ValueError as error:
             raise self.fail(f"{names}: {error}") from None
 
-    def convolution(self, name: str, rows: Array) -> Array:
+    def convolution(self, name: str, stored: Stored) -> Array:
         """Weights (outputs, inputs, kernel) as those of a linear layer."""
-        self.fits(name, rows.shape, (None, None, WHISPER_KERNEL))
+        self.fits(name, stored.shape, (None, None, WHISPER_KERNEL))
+        rows = np.asarray(stored)
         return np.ascontiguousarray(rows.swapaxes(1, 2)).reshape(len(rows), -1)
 
     def divided(self, width: int, heads: int, key_heads: int | None = None) -> Heads:
@@ -335,7 +343,7 @@ class _MarianBuilder(_Builder):
         if isinstance(tensor, marian.Quantised):
             scale = self.input_scale(name)
             return self.kept(Matrix.pack_integers(tensor.rows, tensor.multiplier, scale))
-        return self.kept(Matrix.pack(tensor.T))
+        return self.packed(np.asarray(tensor).T)
 
     def embedding_matrix(self, name: str) -> Matrix:
         """Token vectors."""
@@ -344,7 +352,7 @@ class _MarianBuilder(_Builder):
             self.fits(name, tensor.shape, (None, None))
             return self.kept(Matrix.pack_integers(tensor.rows, tensor.multiplier))
         self.fits(name, tensor.shape, (None, None))
-        return self.kept(Matrix.pack(tensor))
+        return self.packed(tensor)
 
     def input_scale(self, name: str) -> float:
         """What a published model multiplies the inputs of a matrix by; 0 if it does not say."""
@@ -356,7 +364,7 @@ class _MarianBuilder(_Builder):
             raise self.fail(
                 f"tensor {name} has the shape {marian.shape_of(tensor)}, expected (1, 1)"
             )
-        scale = float(tensor.reshape(()))
+        scale = float(np.asarray(tensor).reshape(()))
         if not (math.isfinite(scale) and scale > 0):
             raise self.fail(f"tensor {name} is {scale}, expected a positive number")
         return scale
@@ -366,9 +374,9 @@ class _MarianBuilder(_Builder):
         self.fits(name, marian.shape_of(tensor), (1, length))
         if isinstance(tensor, marian.Quantised):
             raise self.fail(f"tensor {name} is quantised, expected float32")
-        return tensor[0]
+        return np.asarray(tensor)[0]
 
-    def tensor(self, name: str) -> Array | marian.Quantised:
+    def tensor(self, name: str) -> Array | Stored | marian.Quantised:
         if name not in self.tensors:
             raise self.fail(f"tensor {name} is missing")
         return self.tensors[name]
@@ -402,40 +410,85 @@ class _MarianBuilder(_Builder):
 
 
 class _CTranslate2Builder(_Builder):
-    SPECS = ("TransformerSpec", "WhisperSpec")
+    """What each attribute means, and what it is where it is missing, is as CTranslate2 4.8 has it:
+    `src/layers/transformer.cc`, `attention_layer.cc`, `common.cc`, `src/models/transformer.cc`."""
+
+    SPECS: ClassVar[dict[str, int]] = {"TransformerSpec": 7, "WhisperSpec": 3}
+    """Kinds of model, and the latest revision of each."""
     ACTIVATIONS = ("relu", "gelu_tanh", "silu", "gelu", "gelu_sigmoid", "tanh", "sigmoid")
-    NORM_EPS = 1e-5
-    NO_MATTER = (  # to a single source, and to what is generated
-        "encoder/embeddings_merge",
-        "decoder/alignment_heads",
-        "decoder/alignment_layer",
-    )
+    NORM_EPS, RMS_NORM_EPS = 1e-5, 1e-6
+    NEUTRAL: ClassVar[dict[str, float | None]] = {
+        "alignment_heads": None, "alignment_layer": None,  # nothing is generated from these
+        "alibi": 0, "alibi_use_positive_positions": None, "scale_alibi": None,
+        "embeddings_merge": None,  # there is one source
+        "final_logit_softcapping": 0,
+        "layer_norm_use_residual": 0,
+        "layer_scalar": 1,
+        "multi_query": 0,
+        "multi_query_attention": None,  # each layer says so again
+        "multiply_by_sqrt_depth": None,  # scale_embeddings is in its place
+        "rotary_dim": -1,
+        "scale_outputs": 1,
+        "sliding_window": 0,
+        "start_from_zero_embedding": 0,  # of a transcript
+        "with_relative_position": None,  # there would be tensors of them
+    }  # fmt: skip
+    """Attributes that change nothing: with the given value, or with any (None)."""
 
     def __init__(self, file: Path, weights: str | None) -> None:
         super().__init__(file, weights)
         read = ctranslate2.read(file)
         if read.spec not in self.SPECS:
             raise self.fail(f"is a {read.spec}; read so far: {', '.join(self.SPECS)}")
+        if read.revision > self.SPECS[read.spec]:
+            latest = self.SPECS[read.spec]
+            raise self.fail(f"is of revision {read.revision}, read are those up to {latest}")
         self.is_speech = read.spec == "WhisperSpec"
         self.tensors = read.tensors
-        self.used = set(self.NO_MATTER)
+        self.used: set[str] = set()
         self.matrices: dict[int, Matrix] = {}
-        self.config = self.read_config()
-        eps = self.config.get("layer_norm_epsilon")
-        self.eps = self.NORM_EPS if eps is None else eps
-        if not (isinstance(self.eps, float) and 0 <= self.eps < 1):
+        if not self.is_speech and read.revision < 5:
+            self.divide_attributes()
+        old = not self.is_speech and read.version < 6
+        self.config = self.config_of_old() if old else self.read_config()
+        self.eps = self.config.get("layer_norm_epsilon")
+        if self.eps is not None and not (isinstance(self.eps, float) and 0 <= self.eps < 1):
             raise self.fail(f"config.json says layer_norm_epsilon: {self.eps!r}")
+
+    def divide_attributes(self) -> None:
+        """Encoder and decoder get what files said of both at once."""
+        for key in ("num_heads", "pre_norm", "activation", "embeddings_merge",
+                    "alignment_layer", "alignment_heads"):  # fmt: skip
+            if key in self.tensors:
+                value = self.tensors.pop(key)
+                for side in ("encoder", "decoder"):
+                    self.tensors.setdefault(f"{side}/{key}", value)
 
     def read_config(self) -> dict[str, Any]:
         path = self.file.with_name("config.json")
         return huggingface.read_json(path) if path.exists() else {}
+
+    def config_of_old(self) -> dict[str, Any]:
+        """What config.json says of a newer model."""
+        config: dict[str, Any] = {
+            "unk_token": self.text("unk_token", "<unk>"),
+            "bos_token": self.text("bos_token", "<s>"),
+            "eos_token": self.text("eos_token", "</s>"),
+            "add_source_bos": self.flag("with_source_bos", False),
+            "add_source_eos": self.flag("with_source_eos", False),
+        }
+        first = "bos_token" if self.flag("with_target_bos", True) else "eos_token"
+        told = self.flag("user_decoder_start_tokens", False)
+        config["decoder_start_token"] = None if told else config[first]
+        return config
 
     def model(self) -> EncoderDecoder:
         encoder_embedding: Embedding | SpectrumEmbedding
         if self.is_speech:
             encoder_embedding = self.spectrum_embedding()
         else:
-            encoder_embedding = self.embedding("encoder", "embeddings_0")
+            only = "encoder/embeddings/weight" in self.tensors  # as older files have it
+            encoder_embedding = self.embedding("encoder", "embeddings" if only else "embeddings_0")
         decoder_embedding = self.embedding("decoder", "embeddings")
         encoder = tuple(
             EncoderLayer(
@@ -459,17 +512,15 @@ class _CTranslate2Builder(_Builder):
         )
         output = self.linear("decoder/projection", decoder_embedding.width, None)
         tokens = self.vocabulary(output.matrix.outputs)
-        end, start = WHISPER_TOKENS if self.is_speech else ("</s>", "<s>")
-        eos = self.token(tokens, "eos_token", end)
+        if self.is_speech:  # whatever config.json says
+            self.config |= WHISPER_TOKENS
+        eos = self.token(tokens, "eos_token", "</s>")
         bos = None
-        if not self.flag("decoder/start_from_zero_embedding", 0):
-            bos = self.token(tokens, "decoder_start_token", start)
+        if self.is_speech or not self.flag("decoder/start_from_zero_embedding", False):
+            bos = self.token(tokens, "decoder_start_token", "<s>")
         encoder_norm = self.norm("encoder/layer_norm", optional=True)
         decoder_norm = self.norm("decoder/layer_norm", optional=True)
-        # What is not understood must not be passed over: it would change every result.
-        for name in sorted(set(self.tensors) - self.used):
-            if self.tensors[name].size != 1 or self.flag(name, 0):
-                raise self.fail(f"has {name}, which is not read so far")
+        self.check_unused()
         return EncoderDecoder(
             Encoder(encoder_embedding, encoder, encoder_norm),
             Decoder(decoder_embedding, decoder, output, decoder_norm),
@@ -478,23 +529,39 @@ class _CTranslate2Builder(_Builder):
             unk=None,
         )
 
+    def check_unused(self) -> None:
+        """What is not understood must not be passed over: it would change every result."""
+        for name in sorted(set(self.tensors) - self.used):
+            key = name.rsplit("/")[-1]
+            if key not in self.NEUTRAL:
+                raise self.fail(f"has {name}, which is not read so far")
+            value, neutral = self.number(name, 0), self.NEUTRAL[key]
+            if neutral is not None and value != neutral:
+                raise self.fail(f"has {name} {value:g}; read so far is {neutral:g}")
+
     def token(self, tokens: list[str], key: str, usual: str) -> int:
-        """The id of a token that config.json names."""
+        """The id of a token that the configuration names."""
         name = self.config.get(key, usual)
+        if name is None:
+            raise self.fail(
+                f"its {key} is null: the model has to be told the first token of each target, which"
+                " is not read so far"
+            )
         if name not in tokens:
-            raise self.fail(f"config.json says {key}: {name!r}, which is not in the vocabulary")
+            raise self.fail(f"its {key} is {name!r}, which is not in the vocabulary")
         return tokens.index(name)
 
     def vocabulary(self, size: int) -> list[str]:
         """The target tokens, from the file beside the model."""
-        for name in ("target_vocabulary", "shared_vocabulary", "vocabulary"):
+        names = ("vocabulary",) if self.is_speech else ("shared_vocabulary", "target_vocabulary")
+        for name in names:
             for path in (self.file.with_name(f"{name}{end}") for end in (".json", ".txt")):
                 if path.exists():
                     tokens = read_vocabulary(path)
                     if len(tokens) < size:
                         raise ValueError(f"{path}: has {len(tokens)} tokens, expected {size}")
                     return tokens[:size]
-        raise self.fail("there is no shared_vocabulary or target_vocabulary beside it")
+        raise self.fail(f"there is no {' or '.join(names)} beside it")
 
     def layers(self, side: str) -> list[str]:
         names = {name.split("/")[1] for name in self.tensors if name.startswith(f"{side}/layer_")}
@@ -506,7 +573,7 @@ class _CTranslate2Builder(_Builder):
     def embedding(self, side: str, name: str) -> Embedding:
         matrix = self.matrix(f"{side}/{name}", None, None)
         width = matrix.inputs
-        scale = math.sqrt(width) if self.flag(f"{side}/scale_embeddings", 1) else 1.0
+        scale = self.embedding_scale(side, width)
         positions: Sinusoids | LearnedPositions
         encodings = f"{side}/position_encodings/encodings"
         if encodings in self.tensors:
@@ -518,6 +585,21 @@ class _CTranslate2Builder(_Builder):
         return Embedding(
             matrix, scale, positions, self.norm(f"{side}/layernorm_embedding", optional=True)
         )
+
+    def embedding_scale(self, side: str, width: int) -> float:
+        """A byte is a flag, of the root of the width; any other number is the scale itself."""
+        name = f"{side}/scale_embeddings"
+        if name not in self.tensors:
+            name = f"{side}/embeddings/multiply_by_sqrt_depth"  # as older files have it
+        if name not in self.tensors:
+            return math.sqrt(width)
+        dtype = self.tensors[name].dtype
+        if dtype == np.int8:
+            return math.sqrt(width) if self.flag(name, True) else 1.0
+        scale = self.number(name, 1)
+        if dtype.kind == "i" and scale != 1:
+            raise self.fail(f"tensor {name} is {scale:g} of {dtype}, expected int8 or a float")
+        return scale
 
     def spectrum_embedding(self) -> SpectrumEmbedding:
         first, second = (
@@ -531,17 +613,21 @@ class _CTranslate2Builder(_Builder):
 
     def convolved(self, name: str, stride: int) -> Convolution:
         rows = self.convolution(f"{name}/weight", self.tensor(f"{name}/weight"))
-        matrix = self.kept(self.packed(name, rows))
-        self.used.add(f"{name}/weight_scale")
+        matrix = self.weights_of(name, rows)
         return Convolution(Linear(matrix, self.bias(name, matrix)), WHISPER_KERNEL, stride)
 
     def heads_of(self, name: str, side: str, width: int) -> Heads:
-        heads = self.flag(f"{side}/num_heads", 8)
-        key_heads = 1 if self.flag(f"{side}/multi_query_attention", 0) else heads
-        key_heads = self.flag(f"{name}/num_heads_kv", self.flag(f"{side}/num_heads_kv", key_heads))
-        if key_heads < 1 or heads % key_heads:
+        heads = self.whole(f"{side}/num_heads", 8, 1)
+        key_heads = self.whole(f"{name}/num_heads_kv", heads, 1)
+        if heads % key_heads:
             raise self.fail(f"{name}: {heads} heads do not divide over {key_heads} key heads")
-        return self.divided(width, heads, key_heads)
+        divided = self.divided(width, heads, key_heads)
+        usual = {"head_dim": divided.width, "queries_scale": 1 / math.sqrt(divided.width)}
+        for key, expected in usual.items():
+            have = self.number(f"{name}/{key}", expected)
+            if not math.isclose(have, expected, rel_tol=1e-6):
+                raise self.fail(f"has {name}/{key} {have:g}; read so far is {expected:g}")
+        return divided
 
     def self_attention(self, name: str, side: str) -> SelfAttention:
         projection = self.linear(f"{name}/linear_0", None, None)
@@ -569,20 +655,20 @@ class _CTranslate2Builder(_Builder):
         gate = None
         if f"{name}/linear_0_noact/weight" in self.tensors:
             gate = self.linear(f"{name}/linear_0_noact", width, inner)
-        usual = self.ACTIVATIONS.index("gelu" if self.is_speech else "relu")
-        number = self.flag(f"{side}/activation", usual)
-        if not 0 <= number < len(self.ACTIVATIONS):
-            raise self.fail(
-                f"{side}/activation is {number}, known are 0 to {len(self.ACTIVATIONS) - 1}"
-            )
-        return FeedForward(
-            up, self.linear(f"{name}/linear_1", inner, width), self.ACTIVATIONS[number], gate
-        )
+        down = self.linear(f"{name}/linear_1", inner, width)
+        return FeedForward(up, down, self.activation(side), gate)
+
+    def activation(self, side: str) -> str:
+        if self.is_speech and side == "encoder":
+            return "gelu"  # whatever the file says
+        most = len(self.ACTIVATIONS) - 1
+        return self.ACTIVATIONS[self.whole(f"{side}/activation", 0, 0, most)]
 
     def norm_place(self, name: str, side: str) -> NormPlace:
         norm = self.norm(f"{name}/layer_norm")
         assert norm is not None
-        return NormPlace(norm, bool(self.flag(f"{side}/pre_norm", 1)))
+        always_pre = self.is_speech and side == "encoder"
+        return NormPlace(norm, always_pre or self.flag(f"{side}/pre_norm", True))
 
     def norm(self, name: str, *, optional: bool = False) -> Norm | None:
         if optional and f"{name}/gamma" not in self.tensors:
@@ -592,8 +678,13 @@ class _CTranslate2Builder(_Builder):
         beta = self.optional(f"{name}/beta")
         if beta is not None:
             self.fits(f"{name}/beta", beta.shape, gamma.shape)
-            beta = beta.astype(np.float32)
-        return Norm(gamma.astype(np.float32), beta, self.eps)
+        usual = self.RMS_NORM_EPS if beta is None else self.NORM_EPS
+        eps = usual if self.eps is None else self.eps
+        return Norm(
+            np.asarray(gamma, np.float32),
+            None if beta is None else np.asarray(beta, np.float32),
+            eps,
+        )
 
     def linear(self, name: str, inputs: int | None, outputs: int | None) -> Linear:
         matrix = self.matrix(name, inputs, outputs)
@@ -604,44 +695,62 @@ class _CTranslate2Builder(_Builder):
         if bias is None:
             return None
         self.fits(f"{name}/bias", bias.shape, (matrix.outputs,))
-        return bias.astype(np.float32)
+        return np.asarray(bias, np.float32)
 
     def matrix(self, name: str, inputs: int | None, outputs: int | None) -> Matrix:
         """A weight (outputs, inputs), packed once under all of its names."""
         rows = self.tensor(f"{name}/weight")
         self.fits(f"{name}/weight", rows.shape, (outputs, inputs))
+        if id(rows) not in self.matrices:
+            self.matrices[id(rows)] = self.weights_of(name, rows)
         self.used.add(f"{name}/weight_scale")  # shared, as the weights are
-        place = rows.__array_interface__["data"][0]
-        if place not in self.matrices:
-            self.matrices[place] = self.kept(self.packed(name, rows))
-        return self.matrices[place]
+        return self.matrices[id(rows)]
 
-    def packed(self, name: str, rows: Array) -> Matrix:
+    def weights_of(self, name: str, rows: Rows) -> Matrix:
+        self.used.add(f"{name}/weight_scale")
         if rows.dtype != np.int8:
             if rows.dtype not in (np.float32, np.float16):
                 raise self.fail(f"tensor {name}/weight is of {rows.dtype}")
-            return Matrix.pack(rows)
-        scales = self.tensor(f"{name}/weight_scale").astype(np.float32)
+            return self.packed(rows)
+        scales = np.asarray(self.tensor(f"{name}/weight_scale"), np.float32)
         if scales.size == 1:
             scales = scales.reshape(())
         else:
-            self.fits(f"{name}/weight_scale", scales.shape, (len(rows),))
+            self.fits(f"{name}/weight_scale", scales.shape, (rows.shape[0],))
         if not (np.isfinite(scales).all() and (scales > 0).all()):
             raise self.fail(f"tensor {name}/weight_scale has numbers that are not positive")
-        return Matrix.pack_integers(rows, scales)
+        return self.kept(Matrix.pack_integers(rows, scales))
 
-    def flag(self, name: str, default: int) -> int:
+    def number(self, name: str, default: float) -> float:
+        """A scalar of any type, or what it is where it is missing."""
         if name not in self.tensors:
             return default
-        value = self.tensor(name)
-        if value.size != 1 or not np.isfinite(value).all():
+        value = np.asarray(self.tensor(name))
+        if value.shape != () or not np.isfinite(value):
             raise self.fail(f"tensor {name} is {value!r:.60}, expected one number")
-        return int(value.reshape(()))
+        return float(value)
 
-    def optional(self, name: str) -> Array | None:
+    def whole(self, name: str, default: int, least: int, most: int = (1 << 15) - 1) -> int:
+        value = self.number(name, default)
+        if value != int(value) or not least <= value <= most:
+            raise self.fail(f"{name} is {value:g}, expected a whole number from {least} to {most}")
+        return int(value)
+
+    def flag(self, name: str, default: bool) -> bool:
+        return bool(self.whole(name, default, -128, 127))
+
+    def text(self, name: str, default: str) -> str:
+        if name not in self.tensors:
+            return default
+        value = np.asarray(self.tensor(name))
+        if value.ndim != 1 or value.dtype != np.int8:
+            raise self.fail(f"tensor {name} is {value!r:.60}, expected bytes of text")
+        return value.tobytes().decode("utf-8", "replace")
+
+    def optional(self, name: str) -> Stored | None:
         return self.tensor(name) if name in self.tensors else None
 
-    def tensor(self, name: str) -> Array:
+    def tensor(self, name: str) -> Stored:
         if name not in self.tensors:
             raise self.fail(f"tensor {name} is missing")
         self.used.add(name)
@@ -748,7 +857,7 @@ class _HuggingFaceBuilder(_Builder):
 
     def convolved(self, name: str, stride: int) -> Convolution:
         rows = self.tensor(f"{name}.weight", (None, None, WHISPER_KERNEL))
-        matrix = self.kept(Matrix.pack(self.convolution(name, rows)))
+        matrix = self.packed(self.convolution(name, rows))
         return Convolution(Linear(matrix, self.bias(name, matrix)), WHISPER_KERNEL, stride)
 
     def self_attention(self, name: str, heads: Heads) -> SelfAttention:
@@ -774,7 +883,7 @@ class _HuggingFaceBuilder(_Builder):
 
     def norm(self, name: str) -> Norm:
         gamma, beta = (self.tensor(f"{name}.{part}", (self.width,)) for part in ("weight", "bias"))
-        return Norm(gamma.astype(np.float32), beta.astype(np.float32), self.NORM_EPS)
+        return Norm(np.asarray(gamma, np.float32), np.asarray(beta, np.float32), self.NORM_EPS)
 
     def linear(self, name: str, inputs: int, outputs: int | None) -> Linear:
         matrix = self.matrix(f"{name}.weight", inputs, outputs)
@@ -783,12 +892,12 @@ class _HuggingFaceBuilder(_Builder):
     def bias(self, name: str, matrix: Matrix) -> Array | None:
         if f"{name}.bias" not in self.tensors:
             return None
-        return self.tensor(f"{name}.bias", (matrix.outputs,)).astype(np.float32)
+        return np.asarray(self.tensor(f"{name}.bias", (matrix.outputs,)), np.float32)
 
     def matrix(self, name: str, inputs: int, outputs: int | None) -> Matrix:
-        return self.kept(Matrix.pack(self.tensor(name, (outputs, inputs))))
+        return self.packed(self.tensor(name, (outputs, inputs)))
 
-    def tensor(self, name: str, shape: tuple[int | None, ...]) -> Array:
+    def tensor(self, name: str, shape: tuple[int | None, ...]) -> Stored:
         if name not in self.tensors:
             raise self.fail(f"tensor {name} is missing")
         tensor = self.tensors[name]
@@ -807,12 +916,14 @@ def read_vocabulary(path: Path) -> list[str]:
         The file is not one.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_bytes().decode("utf-8")
         if path.suffix != ".json":  # a token may hold any other end of a line
-            return text.removesuffix("\n").split("\n")
+            lines = text.removesuffix("\n").split("\n")
+            windows = all(line.endswith("\r") for line in lines)
+            return [line[:-1] for line in lines] if windows else lines
         found = json.loads(text)
     except ValueError as error:
         raise ValueError(f"{path}: not a vocabulary: {error}") from None
-    if not (isinstance(found, list) and all(isinstance(token, str) for token in found)):
+    if not (isinstance(found, list) and set(map(type, found)) <= {str}):
         raise ValueError(f"{path}: not a vocabulary: expected a list of strings")
     return found

@@ -101,7 +101,7 @@ def is_saved(path: Path) -> bool:
     ValueError
         It is no such file.
     """
-    return KEY in safetensors.read(path).metadata
+    return KEY in safetensors.entries(path).metadata
 
 
 def restore(path: Path) -> transformer.EncoderDecoder:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -17,6 +18,7 @@ Array = np.ndarray[Any, Any]
 PANEL = 16  # outputs that lie together: the kernel's lanes
 QUAD = 4  # eight-bit inputs that lie together
 OFFSETS = np.uint32(0x80808080)  # a quad of eight-bit weights is stored plus 128, each
+SOME_WEIGHTS = 1 << 18  # that are read and packed at a time
 
 WEIGHTS = ("float32", "float16", "int8")
 """What a model's matrices can be kept as."""
@@ -53,43 +55,42 @@ class Matrix:
             raise ValueError(f"input_scale must be 0 or positive; got {self.input_scale}")
 
     @staticmethod
-    def pack(rows: Array) -> Matrix:
-        """Float weights (outputs, inputs), in their own type."""
+    def pack(rows: Rows, dtype: np.dtype[Any] | None = None) -> Matrix:
+        """Float weights (outputs, inputs), in their own type or rounded to another."""
         outputs, inputs = rows.shape
-        whole, rest = divmod(outputs, PANEL)
-        panels = aligned_zeros((whole + (rest > 0), inputs, PANEL), rows.dtype)
-        split = rows[: whole * PANEL].reshape(whole, PANEL, inputs)
-        panels[:whole] = split.swapaxes(1, 2)
-        if rest:
-            panels[whole, :, :rest] = rows[whole * PANEL :].T
+        kept = rows.dtype if dtype is None else dtype
+        panels = aligned_zeros((-(-outputs // PANEL), inputs, PANEL), kept)
+        for first, some in _some_at_a_time(rows):
+            some = some if some.dtype == kept else narrow(wide(some), kept)
+            place = panels[first // PANEL :]
+            whole, rest = divmod(len(some), PANEL)
+            place[:whole] = some[: whole * PANEL].reshape(whole, PANEL, inputs).swapaxes(1, 2)
+            if rest:
+                place[whole, :, :rest] = some[whole * PANEL :].T
         return Matrix(panels, inputs, outputs)
 
     @staticmethod
-    def pack_integers(rows: Array, scales: Array | float, input_scale: float = 0.0) -> Matrix:
+    def pack_integers(rows: Rows, scales: Array | float, input_scale: float = 0.0) -> Matrix:
         """Weights (outputs, inputs) of int8 and their scales (outputs,), or one for all."""
         outputs, inputs = rows.shape
-        padded = np.ascontiguousarray(rows)
-        if outputs % PANEL or inputs % QUAD:
-            padded = np.zeros((-(-outputs // PANEL) * PANEL, -(-inputs // QUAD) * QUAD), np.int8)
-            padded[:outputs, :inputs] = rows
-        quads = padded.view(np.uint32).reshape(-1, PANEL, padded.shape[1] // QUAD)
-        panels = aligned_zeros((len(quads), quads.shape[2], PANEL), quads.dtype)
-        np.bitwise_xor(quads.swapaxes(1, 2), OFFSETS, out=panels)
-        return Matrix(
-            panels.view(np.uint8).reshape(*panels.shape, QUAD),
-            inputs,
-            outputs,
-            _padded(scales, outputs),
-            input_scale,
-        )
+        panels = _integer_panels(outputs, inputs)
+        for first, some in _some_at_a_time(rows):
+            _pack_integers(some, panels[first // PANEL :])
+        return Matrix(panels, inputs, outputs, _padded(scales, outputs), input_scale)
 
     @staticmethod
-    def quantise(rows: Array) -> Matrix:
+    def quantise(rows: Rows) -> Matrix:
         """Float weights (outputs, inputs) as eight-bit ones: times 127 / an output's greatest."""
-        rows = wide(rows)
-        greatest = np.abs(rows).max(axis=1, initial=np.float32(2.0**-100))
-        scales = np.float32(127) / greatest
-        return Matrix.pack_integers(np.rint(rows * scales[:, None]).astype(np.int8), scales)
+        outputs, inputs = rows.shape
+        panels, scales = _integer_panels(outputs, inputs), np.empty(outputs, np.float32)
+        for first, some in _some_at_a_time(rows):
+            some = wide(some)
+            greatest = np.abs(some).max(axis=1, initial=np.float32(2.0**-100))
+            scale = scales[first : first + len(some)]
+            np.divide(np.float32(127), greatest, out=scale)
+            integers = np.rint(some * scale[:, None]).astype(np.int8)
+            _pack_integers(integers, panels[first // PANEL :])
+        return Matrix(panels, inputs, outputs, _padded(scales, outputs))
 
     @property
     def is_integer(self) -> bool:
@@ -112,8 +113,21 @@ class Matrix:
         if weights not in WEIGHTS:
             raise ValueError(f"weights must be one of {', '.join(WEIGHTS)}; got {weights!r}")
         if weights == "int8":
-            return Matrix.quantise(self.rows())
-        return Matrix.pack(narrow(self.rows(), np.dtype(weights)))
+            return Matrix.quantise(self)
+        return Matrix.pack(self, np.dtype(weights))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.outputs, self.inputs
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of rows()."""
+        return np.dtype(np.float32)
+
+    def __getitem__(self, outputs: slice) -> Array:
+        """rows(), so that a matrix is itself what another one is packed from."""
+        return self.rows(outputs)
 
     def integers(self, ids: Array | slice = slice(None)) -> Array:
         """Eight-bit weights of the given outputs, (ids, inputs) int8."""
@@ -171,6 +185,44 @@ class Matrix:
         )
 
 
+class Rows(Protocol):
+    """Weights (outputs, inputs) that can be had a few rows at a time: an array, one in a file."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+
+    def __getitem__(self, outputs: slice, /) -> Array: ...
+
+
+def _some_at_a_time(rows: Rows) -> Iterator[tuple[int, Array]]:
+    """Whole panels of rows, few enough for the cache and for memory, and where they begin."""
+    outputs, inputs = rows.shape
+    step = max(1, SOME_WEIGHTS // (inputs * PANEL)) * PANEL
+    for first in range(0, outputs, step):
+        yield first, rows[first : first + step]
+
+
+def _integer_panels(outputs: int, inputs: int) -> Array:
+    shape = (-(-outputs // PANEL), -(-inputs // QUAD), PANEL, QUAD)
+    return aligned_zeros(shape, np.dtype(np.uint8))
+
+
+def _pack_integers(rows: Array, panels: Array) -> None:
+    """Weights of int8 (outputs, inputs), those of the last panel or of whole ones, into their
+    panels, which may be followed by others."""
+    outputs, inputs = rows.shape
+    padded = np.ascontiguousarray(rows)
+    if outputs % PANEL or inputs % QUAD:
+        padded = np.zeros((-(-outputs // PANEL) * PANEL, -(-inputs // QUAD) * QUAD), np.int8)
+        padded[:outputs, :inputs] = rows
+    quads = padded.view(np.uint32).reshape(-1, PANEL, panels.shape[1])
+    place = panels[: len(quads)].view(np.uint32)[..., 0]
+    np.bitwise_xor(quads.swapaxes(1, 2), OFFSETS, out=place)
+
+
 def check_floats(name: str, array: Array, length: int) -> None:
     """Raises ValueError unless the array is (length,) float32."""
     if array.shape != (length,) or array.dtype != np.float32 or not array.flags.c_contiguous:
@@ -190,7 +242,11 @@ def _joined(panels: list[Array]) -> Array:
 
 
 def _rows_of(panels: Array, outputs: int, ids: Array | slice) -> Array:
-    """Panels (panels, inputs, 16) as rows (ids, inputs) of the given outputs."""
+    """Panels (panels, inputs, 16) as rows (ids, inputs) of the given outputs, which are neighbours
+    if they are a slice."""
     if isinstance(ids, slice):
-        return panels.swapaxes(1, 2).reshape(-1, panels.shape[1])[:outputs][ids]
+        start, stop, _ = ids.indices(outputs)
+        first = start // PANEL
+        some = panels[first : -(-stop // PANEL)].swapaxes(1, 2).reshape(-1, panels.shape[1])
+        return some[start - first * PANEL : stop - first * PANEL]
     return panels[ids // PANEL, :, ids % PANEL]

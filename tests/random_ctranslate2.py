@@ -1,21 +1,26 @@
-"""Writes CTranslate2 models of random weights, by its own specification classes."""
+"""Writes CTranslate2 models of random weights, by its own specification classes, and edits them."""
 
 from __future__ import annotations
 
+import struct
+
 import numpy as np
-from ctranslate2.specs import common_spec
+from ctranslate2.specs import common_spec, model_spec
 from ctranslate2.specs.transformer_spec import TransformerSpec
+
+from seq2seq_fast.formats import ctranslate2 as reader
 
 TOKENS = ["<blank>", "<s>", "</s>"]
 
 
-def write(folder, *, layers=2, width=32, inner=48, vocabulary=40, heads=4, seed=0,
-          quantization=None, tied=False, zero_start=False, positions=0, spread=1.0,
-          **choices):  # fmt: skip
-    """A model in `folder` and its vocabulary <blank>, <s>, </s>, w3, w4 ...
+def write(folder, *, layers=2, width=32, inner=48, vocabulary=40, heads=4, key_heads=None, seed=0,
+          quantization=None, tied=False, zero_start=False, positions=0, spread=1.0, scale=True,
+          special=TOKENS, config=None, **choices):  # fmt: skip
+    """A model in `folder` and its vocabulary: `special`, and w3, w4 ... behind them.
 
     `choices` are those of TransformerSpec.from_config; `positions`: how many are learned;
-    `spread` widens the differences of logits.
+    `spread` widens the differences of logits; `scale` is that of both embeddings; `config` changes
+    what config.json says.
     """
     rng = np.random.default_rng(seed)
     # Attention is that of all heads, as here.
@@ -35,8 +40,11 @@ def write(folder, *, layers=2, width=32, inner=48, vocabulary=40, heads=4, seed=
         if biased:
             part.beta = draw(width) * np.float32(0.1)
 
-    key_width = width // heads if choices.get("multi_query_attention") else width
+    if choices.get("multi_query_attention"):
+        key_heads = 1
+    key_width = width // heads * (key_heads or heads)
     for side in (spec.encoder, spec.decoder):
+        side.scale_embeddings = scale
         for layer in side.layer:
             fill(layer.self_attention.linear[0], width + 2 * key_width, width)
             fill(layer.self_attention.linear[1], width, width)
@@ -65,13 +73,56 @@ def write(folder, *, layers=2, width=32, inner=48, vocabulary=40, heads=4, seed=
     if tied:
         spec.decoder.projection.weight = spec.decoder.embeddings.weight
     spec.decoder.start_from_zero_embedding = zero_start
-    names = [*TOKENS, *(f"w{i}" for i in range(len(TOKENS), vocabulary))]
+    names = [*special, *(f"w{i}" for i in range(len(special), vocabulary))]
+    for key, value in (config or {}).items():
+        setattr(spec.config, key, value)
     spec.register_source_vocabulary(names)
     spec.register_target_vocabulary(names)
     spec.validate()
     spec.optimize(quantization=quantization)
+    model_spec.visit_spec(spec, leave_room)
     spec.save(str(folder))
+    if key_heads:
+        attentions = (
+            *((f"encoder/layer_{i}/self_attention") for i in range(layers)),
+            *((f"decoder/layer_{i}/{part}") for i in range(layers)
+              for part in ("self_attention", "attention")),
+        )  # fmt: skip
+        edit(folder, {f"{name}/num_heads_kv": np.int32(key_heads) for name in attentions})
     return names
+
+
+def leave_room(part, name, value):
+    """Eight-bit weights become seven-bit ones: where a processor has no instruction for dot
+    products of bytes, CTranslate2 adds pairs in 16 bits, which the others overflow."""
+    if name.endswith("/weight") and getattr(value, "dtype", None) == "int8":
+        value.array = np.rint(value.array / np.float32(2)).astype(np.int8)
+        part.weight_scale.array = part.weight_scale.array / np.float32(2)
+
+
+def edit(folder, change, *, rename=str, version=6, revision=None):
+    """Writes the model's file anew with changed tensors (None: without them), and other names."""
+    path = folder / "model.bin"
+    _, spec, old, stored = reader.read(path)
+    first = {}  # the name of each tensor, of which the others are aliases
+    aliases = [(rename(name), first[id(one)]) for name, one in stored.items()
+               if first.setdefault(id(one), rename(name)) != rename(name)]  # fmt: skip
+    arrays = {first[id(one)]: np.asarray(one) for one in stored.values()}
+    arrays = {
+        name: np.asarray(value) for name, value in {**arrays, **change}.items() if value is not None
+    }
+
+    def text(value):
+        return struct.pack("<H", len(value) + 1) + value.encode() + b"\0"
+
+    parts = [struct.pack("<I", version), text(spec)]
+    parts.append(struct.pack("<II", revision or old, len(arrays)))
+    for name, array in arrays.items():
+        kind = ["f4", "i1", "i2", "i4", "f2"].index(array.dtype.str[1:])
+        parts += [text(name), struct.pack(f"<B{array.ndim}I", array.ndim, *array.shape),
+                  struct.pack("<BI", kind, array.nbytes), array.tobytes()]  # fmt: skip
+    parts += [struct.pack("<I", len(aliases)), *(text(name) for pair in aliases for name in pair)]
+    path.write_bytes(b"".join(parts))
 
 
 ACTIVATIONS = {

@@ -16,34 +16,34 @@ import math
 import os
 import struct
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-Array = np.ndarray[Any, Any]
+from .stored import BFLOAT16, Stored
 
 VERSION = 6
 MOST_TENSORS = 1 << 20
 MOST_AXES = 8
 
-_BFLOAT16 = 5
 _DTYPES: dict[int, np.dtype[Any]] = {
     0: np.dtype("<f4"),
     1: np.dtype("<i1"),
     2: np.dtype("<i2"),
     3: np.dtype("<i4"),
     4: np.dtype("<f2"),
-    _BFLOAT16: np.dtype("<u2"),
+    5: BFLOAT16,
 }
 
 
 class CTranslate2Model(NamedTuple):
     """What a file holds."""
 
+    version: int  # of the format
     spec: str  # "TransformerSpec", "WhisperSpec" ...
     revision: int
-    tensors: dict[str, Array]
-    """As stored, bfloat16 as float32; matrices (outputs, inputs). An alias names the same array."""
+    tensors: dict[str, Stored]
+    """bfloat16 as float32; matrices (outputs, inputs). An alias names the same array."""
 
 
 def read(path: str | os.PathLike[str]) -> CTranslate2Model:
@@ -57,31 +57,38 @@ def read(path: str | os.PathLike[str]) -> CTranslate2Model:
     OSError
         The file cannot be read.
     """
-    return _Reader(Path(path)).read()
+    with Path(path).open("rb") as file:
+        return _Reader(Path(path), file).read()
 
 
 class _Reader:
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.at = 0
-        self.data: Any = np.memmap(path, np.uint8, "r") if path.stat().st_size else b""
+    def __init__(self, path: Path, file: BinaryIO) -> None:
+        self.path, self.file = path, file
+        self.size = os.fstat(file.fileno()).st_size
 
     def fail(self, what: str) -> ValueError:
         return ValueError(f"{self.path}: {what}")
 
-    def take(self, size: int, what: str) -> Any:
-        """The next `size` bytes, a view."""
-        left = len(self.data) - self.at
-        if size > left:
-            raise self.fail(f"{what} needs {size} bytes at offset {self.at}, {left} are left")
-        self.at += size
-        return self.data[self.at - size : self.at]
+    def reserve(self, size: int, what: str) -> int:
+        """Where the file stands, if so many bytes are left."""
+        at = self.file.tell()
+        if size > self.size - at:
+            raise self.fail(f"{what} needs {size} bytes at offset {at}, {self.size - at} are left")
+        return at
+
+    def take(self, size: int, what: str) -> bytes:
+        """The next `size` bytes."""
+        self.reserve(size, what)
+        data = self.file.read(size)
+        if len(data) < size:
+            raise self.fail(f"{what} was cut short while it was read")
+        return data
 
     def integer(self, kind: str, what: str) -> int:
         return int(struct.unpack(f"<{kind}", self.take(struct.calcsize(kind), what))[0])
 
     def string(self, what: str) -> str:
-        raw = bytes(self.take(self.integer("H", f"the length of {what}"), what))
+        raw = self.take(self.integer("H", f"the length of {what}"), what)
         if not raw.endswith(b"\0"):
             raise self.fail(f"{what} is not NUL-terminated: {raw[:40]!r}")
         try:
@@ -97,7 +104,7 @@ class _Reader:
             )
         spec = self.string("the name of the model's kind")
         revision = self.integer("I", "the revision")
-        tensors: dict[str, Array] = {}
+        tensors: dict[str, Stored] = {}
         for i in range(self.count("tensors")):
             name = self.string(f"the name of tensor {i}")
             if name in tensors:
@@ -110,7 +117,7 @@ class _Reader:
             tensors[alias] = tensors[name]
             if f"{name}_scale" in tensors:  # its quantisation goes with it
                 tensors.setdefault(f"{alias}_scale", tensors[f"{name}_scale"])
-        return CTranslate2Model(spec, revision, tensors)
+        return CTranslate2Model(version, spec, revision, tensors)
 
     def count(self, what: str) -> int:
         count = self.integer("I", f"the number of {what}")
@@ -118,7 +125,7 @@ class _Reader:
             raise self.fail(f"claims {count} {what}, at most {MOST_TENSORS} are plausible")
         return count
 
-    def tensor(self, name: str) -> Array:
+    def tensor(self, name: str) -> Stored:
         rank = self.integer("B", f"the rank of tensor {name}")
         if rank > MOST_AXES:
             raise self.fail(f"tensor {name} claims {rank} axes, expected at most {MOST_AXES}")
@@ -130,7 +137,8 @@ class _Reader:
         needed = math.prod(shape) * _DTYPES[kind].itemsize
         if size != needed:
             raise self.fail(f"tensor {name} of shape {shape} needs {needed} bytes, claims {size}")
-        values = np.frombuffer(self.take(size, f"tensor {name}"), _DTYPES[kind])
-        if kind == _BFLOAT16:
-            values = (values.astype(np.uint32) << 16).view(np.float32)
-        return values.reshape(shape)
+        at = self.reserve(size, f"tensor {name}")
+        self.file.seek(size, os.SEEK_CUR)
+        dtype = _DTYPES[kind]
+        read_as = np.dtype(np.float32) if dtype == BFLOAT16 else dtype
+        return Stored(self.path, at, shape, dtype, read_as)

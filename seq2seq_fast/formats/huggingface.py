@@ -11,17 +11,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from . import safetensors
-
-Array = np.ndarray[Any, Any]
+from .stored import Stored
 
 INDEX = "model.safetensors.index.json"
 
 
-def read(path: Path) -> dict[str, Array]:
-    """The tensors of a file, or of all files of an index, mapped into memory.
+def read(path: Path) -> dict[str, Stored]:
+    """The tensors of a file, or of all files of an index.
 
     Raises
     ------
@@ -31,15 +28,15 @@ def read(path: Path) -> dict[str, Array]:
         A file cannot be read.
     """
     if path.name != INDEX:
-        return safetensors.read(path).tensors
+        return safetensors.entries(path).tensors
     listed = read_json(path).get("weight_map")
     if not isinstance(listed, dict) or not all(isinstance(name, str) for name in listed.values()):
         raise ValueError(f"{path}: expected a weight_map of tensors to files")
-    tensors: dict[str, Array] = {}
+    tensors: dict[str, Stored] = {}
     for name in sorted(set(listed.values())):
         if Path(name).name != name:
             raise ValueError(f"{path}: {name!r} is not a file of its own folder")
-        tensors.update(safetensors.read(path.with_name(name)).tensors)
+        tensors.update(safetensors.entries(path.with_name(name)).tensors)
     missing = sorted(set(listed) - set(tensors))
     if missing:
         raise ValueError(f"{path}: tensor {missing[0]} is in none of the files")

@@ -25,6 +25,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from .stored import Stored
+
 if TYPE_CHECKING:
     import zipfile
 
@@ -45,28 +47,21 @@ _DTYPES: dict[int, np.dtype[Any]] = {
 
 
 class Quantised(NamedTuple):
-    """A matrix of eight-bit weights, which stays in its file until it is asked for: a model is to
-    be in memory once, not as stored and as packed."""
+    """A matrix of eight-bit weights."""
 
-    path: Path
-    offset: int
-    shape: tuple[int, int]  # outputs, inputs
+    rows: Stored  # (outputs, inputs) int8
     multiplier: float  # real weight = integer / multiplier
 
     @property
-    def rows(self) -> Array:
-        """(outputs, inputs) int8."""
-        values = np.fromfile(self.path, np.int8, math.prod(self.shape), offset=self.offset)
-        if len(values) < math.prod(self.shape):
-            raise ValueError(f"{self.path}: was cut short while it was read")
-        return values.reshape(self.shape)
+    def shape(self) -> tuple[int, ...]:
+        return self.rows.shape
 
 
 class MarianModel(NamedTuple):
     """What a file holds."""
 
     config: dict[str, str]  # the scalars of the training configuration
-    tensors: dict[str, Array | Quantised]
+    tensors: dict[str, Array | Stored | Quantised]
     """float32, matrices as (inputs, outputs), embeddings as (tokens, features)"""
 
 
@@ -92,9 +87,9 @@ def read(path: str | os.PathLike[str]) -> MarianModel:
     return _read_npz(path) if path.suffix == ".npz" else _Reader(path).read()
 
 
-def shape_of(tensor: Array | Quantised) -> tuple[int, ...]:
+def shape_of(tensor: Array | Stored | Quantised) -> tuple[int, ...]:
     """As the file says it: (inputs, outputs) but for embeddings, which are (tokens, features)."""
-    return tensor.shape if isinstance(tensor, np.ndarray) else tensor.shape[::-1]
+    return tensor.shape[::-1] if isinstance(tensor, Quantised) else tensor.shape
 
 
 def _read_npz(path: Path) -> MarianModel:
@@ -105,7 +100,7 @@ def _read_npz(path: Path) -> MarianModel:
         return ValueError(f"{path}: {what}")
 
     config: dict[str, str] = {}
-    tensors: dict[str, Array | Quantised] = {}
+    tensors: dict[str, Array | Stored | Quantised] = {}
     try:
         with zipfile.ZipFile(path) as archive:
             if len(archive.infolist()) > MOST_TENSORS:
@@ -201,7 +196,7 @@ class _Reader:
         (padding,) = self.integers(1, "the padding's length")
         self.take(padding, "the padding")
         config: dict[str, str] = {}
-        tensors: dict[str, Array | Quantised] = {}
+        tensors: dict[str, Array | Stored | Quantised] = {}
         for name, header, shape in zip(names, headers, shapes, strict=True):
             if name == CONFIG_NAME:
                 text = self.take(header.data_length, f"tensor {name}").rstrip(b"\0")
@@ -228,7 +223,7 @@ class _Reader:
             raise self.fail(f"tensor {name} has the shape {shape}")
         return shape
 
-    def tensor(self, name: str, header: _Header, shape: tuple[int, ...]) -> Array | Quantised:
+    def tensor(self, name: str, header: _Header, shape: tuple[int, ...]) -> Stored | Quantised:
         dtype = _DTYPES.get(header.type)
         if dtype is None:
             raise self.fail(f"tensor {name} has the type {header.type:#06x}, which is not known")
@@ -239,11 +234,9 @@ class _Reader:
                 f"tensor {name} of shape {shape} needs {needed} bytes,"
                 f" its data has {header.data_length}"
             )
-        start = self.at
+        start = self.skip(header.data_length, f"tensor {name}")
         if header.type != _INTGEMM8:
-            values = np.frombuffer(self.take(header.data_length, f"tensor {name}"), dtype, size)
-            return values.astype(np.float32).reshape(shape)
-        self.skip(header.data_length, f"tensor {name}")
+            return Stored(self.path, start, shape, dtype, np.dtype(np.float32))
         self.file.seek(start + size)
         (multiplier,) = struct.unpack("<f", self.file.read(4))
         if not (math.isfinite(multiplier) and multiplier > 0):
@@ -252,7 +245,7 @@ class _Reader:
             raise self.fail(f"tensor {name} has the shape {shape}, expected a matrix")
         # Embeddings are stored as they are, the rest transposed.
         outputs, inputs = shape if "Wemb" in name else shape[::-1]
-        return Quantised(self.path, start, (outputs, inputs), multiplier)
+        return Quantised(Stored(self.path, start, (outputs, inputs), dtype, dtype), multiplier)
 
 
 def _scalars_of_yaml(text: str) -> dict[str, str]:

@@ -21,6 +21,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .stored import BFLOAT16, Stored
+
 Array = np.ndarray[Any, Any]
 
 ALIGNMENT = 64  # where the data begins; arrays of whole cache lines, coming first, keep it
@@ -31,7 +33,7 @@ _DTYPES = {
     "F16": "<f2", "F32": "<f4", "F64": "<f8",
 }  # fmt: skip
 _NAMES = {np.dtype(dtype): name for name, dtype in _DTYPES.items()}
-_BFLOAT16 = "BF16"
+_READ = {name: dtype for dtype, name in _NAMES.items()} | {"BF16": BFLOAT16}
 
 
 class Safetensors(NamedTuple):
@@ -41,8 +43,36 @@ class Safetensors(NamedTuple):
     tensors: dict[str, Array]  # read-only, in the file's memory; bfloat16 as float32
 
 
+class Entries(NamedTuple):
+    """What a file holds, read when it is asked for."""
+
+    metadata: dict[str, str]
+    tensors: dict[str, Stored]
+
+
 def read(path: str | os.PathLike[str]) -> Safetensors:
-    """Reads a safetensors file.
+    """Maps a safetensors file into memory.
+
+    Raises
+    ------
+    ValueError, OSError
+        As entries() does.
+    """
+    metadata, found = entries(path)
+    data = np.memmap(path, np.uint8, "r")
+    tensors = {}
+    for name, one in found.items():
+        if one.stored == BFLOAT16:
+            tensors[name] = np.asarray(one)
+            continue
+        values = data[one.offset : one.offset + one.nbytes].view(one.stored).reshape(one.shape)
+        # An array that does not begin where its type may is copied.
+        tensors[name] = np.require(values, requirements="A")
+    return Safetensors(metadata, tensors)
+
+
+def entries(path: str | os.PathLike[str]) -> Entries:
+    """Reads the header of a safetensors file.
 
     Raises
     ------
@@ -74,12 +104,10 @@ def read(path: str | os.PathLike[str]) -> Safetensors:
     if not (isinstance(metadata, dict) and all(isinstance(v, str) for v in metadata.values())):
         raise fail("the metadata are not strings by name")
     left = size - 8 - length
-    data = np.memmap(path, np.uint8, "r", offset=8 + length) if left else np.empty(0, np.uint8)
     tensors = {}
     for name, entry in header.items():
         try:
-            halved = entry["dtype"] == _BFLOAT16
-            dtype = np.dtype("<u2" if halved else _DTYPES[entry["dtype"]])
+            dtype = _READ[entry["dtype"]]
             shape, (begin, end) = tuple(entry["shape"]), entry["data_offsets"]
             plain = all(type(n) is int and n >= 0 for n in (*shape, begin, end))
         except (KeyError, TypeError, ValueError):
@@ -91,10 +119,9 @@ def read(path: str | os.PathLike[str]) -> Safetensors:
                 f"tensor {name} of shape {shape} and type {dtype} does not take the bytes"
                 f" {begin} to {end} of {left}"
             )
-        # An array that does not begin where its type may is copied.
-        array = np.require(data[begin:end].view(dtype).reshape(shape), requirements="A")
-        tensors[name] = (array.astype(np.uint32) << 16).view(np.float32) if halved else array
-    return Safetensors(metadata, tensors)
+        read_as = np.dtype(np.float32) if dtype == BFLOAT16 else dtype
+        tensors[name] = Stored(path, 8 + length + begin, shape, dtype, read_as)
+    return Entries(metadata, tensors)
 
 
 def write(

@@ -1,0 +1,73 @@
+"""Stored: an array that stays in its file until rows of it are asked for.
+
+A model is to be in memory once, not as its file has it and as the kernel reads it; and what is
+read, not mapped, stays whole when the file changes.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+
+BFLOAT16 = np.dtype("<u2")  # as which its numbers are stored, which are read as floats
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """An array (rows, ...) in a file, which is known to be long enough for it."""
+
+    path: Path
+    offset: int
+    shape: tuple[int, ...]
+    stored: np.dtype[Any]
+    dtype: np.dtype[Any]  # of what is read
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in the file."""
+        return self.size * self.stored.itemsize
+
+    def __getitem__(self, rows: slice) -> Array:
+        """Neighbouring rows, read from the file.
+
+        Raises
+        ------
+        ValueError
+            The file has become shorter.
+        """
+        start, stop, _ = rows.indices(self.shape[0])
+        row = math.prod(self.shape[1:])
+        return self._read(start * row, (stop - start) * row).reshape(-1, *self.shape[1:])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        """All of it, read from the file."""
+        whole = self._read(0, self.size).reshape(self.shape)
+        return whole if dtype is None else whole.astype(dtype, copy=False)
+
+    def _read(self, first: int, count: int) -> Array:
+        values = np.empty(count, self.stored)
+        left = values.view(np.uint8).data
+        with self.path.open("rb", buffering=0) as file:
+            file.seek(self.offset + first * self.stored.itemsize)
+            while left:
+                read = file.readinto(left)
+                if not read:
+                    raise ValueError(f"{self.path}: was cut short while it was read")
+                left = left[read:]
+        if self.stored == BFLOAT16:
+            values = (values.astype(np.uint32) << 16).view(np.float32)
+        return values.astype(self.dtype, copy=False)
