@@ -8,6 +8,7 @@ import sys
 import pytest
 import random_ctranslate2
 import random_whisper
+import tiny_marian
 
 MEASURE = """
 import re, sys
@@ -43,6 +44,20 @@ def write_hugging_face(folder, quantization):
     random_whisper.write_hugging_face(folder, width=192, inner=768)
 
 
+def write_marian(folder, quantization):
+    with pytest.MonkeyPatch.context() as patch:
+        for name, size in (("WIDTH", 384), ("INNER", 1536), ("VOCABULARY", 16000)):
+            patch.setattr(tiny_marian, name, size)
+        tensors = tiny_marian.random_tensors()
+        file = tiny_marian.model_file(tensors)
+    if quantization is None:
+        text = tiny_marian.CONFIG.encode() + b"\0"
+        blobs = {name: tiny_marian.blob(array) for name, array in tensors.items()}
+        blobs["special:model.yml"] = (tiny_marian.INT8, (len(text),), text)
+        file = tiny_marian.pack(blobs)
+    (folder / "model.bin").write_bytes(file)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="what is measured is in Linux's /proc")
 @pytest.mark.parametrize(
     ("write", "quantization", "weights"),
@@ -58,6 +73,10 @@ def write_hugging_face(folder, quantization):
         (write_speech, "float16", "int8"),
         (write_hugging_face, None, ""),
         (write_hugging_face, None, "int8"),
+        (write_marian, "int8", ""),
+        (write_marian, "int8", "float32"),
+        (write_marian, None, ""),
+        (write_marian, None, "int8"),
     ],
 )
 def test_memory(tmp_path, write, quantization, weights):
