@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 import os
+import reprlib
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from .formats import ctranslate2, huggingface, marian
+from .formats import ctranslate2, huggingface, marian, sniff
 from .formats.stored import Stored
 from .layers import (
     SSRU,
@@ -30,6 +31,9 @@ from .saving import is_saved, restore
 from .transformer import Decoder, DecoderLayer, Encoder, EncoderDecoder, EncoderLayer, NormPlace
 from .weights import WEIGHTS, Matrix, Rows
 
+if TYPE_CHECKING:
+    from .formats.npz import Deflated
+
 Array = np.ndarray[Any, Any]
 
 __all__ = ["load"]
@@ -47,7 +51,7 @@ def load(path: str | os.PathLike[str], *, weights: str | None = None) -> Encoder
     Parameters
     ----------
     path : path
-        A file, or the folder that holds one: Marian's ``model*.bin`` and ``model*.npz``
+        A file of any name, or the folder that holds one: Marian's ``model*.bin`` and ``model*.npz``
         (Transformers, with self-attention or SSRU in the decoder), CTranslate2's ``model.bin`` of a
         Transformer or of Whisper, Hugging Face's folder of Whisper (``model.safetensors``, also in
         parts), and what save() wrote.
@@ -80,20 +84,17 @@ def load(path: str | os.PathLike[str], *, weights: str | None = None) -> Encoder
     if weights is not None and weights not in WEIGHTS:
         raise ValueError(f"weights must be one of {', '.join(WEIGHTS)}; got {weights!r}")
     file = model_file(Path(path))
-    builder: type[_MarianBuilder | _CTranslate2Builder | _HuggingFaceBuilder]
-    if file.suffix == ".safetensors" and is_saved(file):
+    in_parts = file.name == huggingface.INDEX
+    kind = sniff.SAFETENSORS if in_parts else sniff.expect(file, *_BUILDERS)
+    if kind == sniff.SAFETENSORS and not in_parts and is_saved(file):
         if weights is not None:
             raise ValueError(f"{file}: weights must be left out: they are as they were saved")
         return restore(file)
-    if file.suffix in (".safetensors", ".json"):
-        builder = _HuggingFaceBuilder
-    else:
-        builder = _CTranslate2Builder if _is_ctranslate2(file) else _MarianBuilder
     try:
-        return builder(file, weights).model()
+        return _BUILDERS[kind](file, weights).model()
     except ValueError as error:
         # What the parts of a model themselves find amiss does not name the file.
-        named = str(error).startswith(str(file.parent))
+        named = any(str(error).startswith(f"{one}: ") for one in file.parent.iterdir())
         raise error if named else ValueError(f"{file}: {error}") from None
 
 
@@ -123,13 +124,6 @@ def model_file(path: Path) -> Path:
             f"{path}: expected one model*.bin, .npz or .safetensors in this folder; found {names}"
         )
     return found[0]
-
-
-def _is_ctranslate2(file: Path) -> bool:
-    """Marian's files begin with a version of eight bytes, these with one of four and a name."""
-    with file.open("rb") as opened:
-        start = opened.read(8)
-    return len(start) == 8 and 2 <= start[0] <= ctranslate2.VERSION and start[4:6] != b"\0\0"
 
 
 class _Builder:
@@ -352,7 +346,7 @@ class _MarianBuilder(_Builder):
             self.fits(name, tensor.shape, (None, None))
             return self.kept(Matrix.pack_integers(tensor.rows, tensor.multiplier))
         self.fits(name, tensor.shape, (None, None))
-        return self.packed(tensor)
+        return self.packed(tensor if isinstance(tensor, Stored) else np.asarray(tensor))
 
     def input_scale(self, name: str) -> float:
         """What a published model multiplies the inputs of a matrix by; 0 if it does not say."""
@@ -376,7 +370,7 @@ class _MarianBuilder(_Builder):
             raise self.fail(f"tensor {name} is quantised, expected float32")
         return np.asarray(tensor)[0]
 
-    def tensor(self, name: str) -> Array | Stored | marian.Quantised:
+    def tensor(self, name: str) -> Stored | Deflated | marian.Quantised:
         if name not in self.tensors:
             raise self.fail(f"tensor {name} is missing")
         return self.tensors[name]
@@ -447,6 +441,7 @@ class _CTranslate2Builder(_Builder):
         self.tensors = read.tensors
         self.used: set[str] = set()
         self.matrices: dict[int, Matrix] = {}
+        self.vectors: dict[int, Array] = {}
         if not self.is_speech and read.revision < 5:
             self.divide_attributes()
         old = not self.is_speech and read.version < 6
@@ -680,11 +675,7 @@ class _CTranslate2Builder(_Builder):
             self.fits(f"{name}/beta", beta.shape, gamma.shape)
         usual = self.RMS_NORM_EPS if beta is None else self.NORM_EPS
         eps = usual if self.eps is None else self.eps
-        return Norm(
-            np.asarray(gamma, np.float32),
-            None if beta is None else np.asarray(beta, np.float32),
-            eps,
-        )
+        return Norm(self.floats(gamma), None if beta is None else self.floats(beta), eps)
 
     def linear(self, name: str, inputs: int | None, outputs: int | None) -> Linear:
         matrix = self.matrix(name, inputs, outputs)
@@ -695,7 +686,13 @@ class _CTranslate2Builder(_Builder):
         if bias is None:
             return None
         self.fits(f"{name}/bias", bias.shape, (matrix.outputs,))
-        return np.asarray(bias, np.float32)
+        return self.floats(bias)
+
+    def floats(self, vector: Stored) -> Array:
+        """Read once under all of its names, of which a small file may have many."""
+        if id(vector) not in self.vectors:
+            self.vectors[id(vector)] = np.asarray(vector, np.float32)
+        return self.vectors[id(vector)]
 
     def matrix(self, name: str, inputs: int | None, outputs: int | None) -> Matrix:
         """A weight (outputs, inputs), packed once under all of its names."""
@@ -778,9 +775,10 @@ class _HuggingFaceBuilder(_Builder):
         self.config = huggingface.read_json(self.config_file)
         if self.config.get("model_type") != "whisper":
             raise self.says("model_type", "whisper")
-        if self.config.get("activation_function", "gelu") not in self.ACTIVATIONS:
+        activation = self.config.get("activation_function", "gelu")
+        if not isinstance(activation, str) or activation not in self.ACTIVATIONS:
             raise self.says("activation_function", f"one of {', '.join(self.ACTIVATIONS)}")
-        self.activation = self.ACTIVATIONS[self.config.get("activation_function", "gelu")]
+        self.activation = self.ACTIVATIONS[activation]
         if self.config.get("scale_embedding"):
             raise self.says("scale_embedding", "false")
         embeddings = "model.decoder.embed_tokens.weight"
@@ -788,7 +786,9 @@ class _HuggingFaceBuilder(_Builder):
 
     def says(self, key: str, expected: str) -> ValueError:
         have = self.config.get(key)
-        return ValueError(f"{self.config_file}: says {key}: {have!r:.80}, expected {expected}")
+        return ValueError(
+            f"{self.config_file}: says {key}: {reprlib.repr(have)}, expected {expected}"
+        )
 
     def integer(self, key: str, least: int, most: int) -> int:
         have = self.config.get(key)
@@ -907,6 +907,15 @@ class _HuggingFaceBuilder(_Builder):
         return tensor
 
 
+_BUILDERS: dict[str, type[_MarianBuilder | _CTranslate2Builder | _HuggingFaceBuilder]] = {
+    sniff.MARIAN: _MarianBuilder,
+    sniff.NPZ: _MarianBuilder,
+    sniff.CTRANSLATE2: _CTranslate2Builder,
+    sniff.SAFETENSORS: _HuggingFaceBuilder,
+}
+"""What builds a model, by the kind of its file."""
+
+
 def read_vocabulary(path: Path) -> list[str]:
     """The tokens of a CTranslate2 vocabulary, by id: a JSON list, or a line each.
 
@@ -922,7 +931,7 @@ def read_vocabulary(path: Path) -> list[str]:
             windows = all(line.endswith("\r") for line in lines)
             return [line[:-1] for line in lines] if windows else lines
         found = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not a vocabulary: {error}") from None
     if not (isinstance(found, list) and set(map(type, found)) <= {str}):
         raise ValueError(f"{path}: not a vocabulary: expected a list of strings")

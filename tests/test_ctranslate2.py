@@ -127,7 +127,7 @@ def test_every_cut_is_noticed(tmp_path, data):
     path = tmp_path / "model.bin"
     for size in [*range(80), *range(80, len(data), 61)]:
         path.write_bytes(data[:size])
-        with pytest.raises(ValueError, match=r"model\.bin: .* (needs \d+ bytes|is not NUL)"):
+        with pytest.raises(ValueError, match=r"model\.bin: .* (needs \d+ bytes|this is)"):
             reader.read(path)
 
 
@@ -151,8 +151,8 @@ def test_any_bytes_give_a_model_or_an_error(folder, data, flips):
 @pytest.mark.parametrize(
     ("start", "message"),
     [
-        (struct.pack("<I", 9), "not a Marian binary file"),
-        (struct.pack("<IH", 3, 5), "version 3, read are 4 to 6"),
+        (struct.pack("<I", 9), "of a kind that is not known"),
+        (struct.pack("<IH5s", 3, 5, b"Spec\0"), "version 3, read are 4 to 6"),
         (struct.pack("<IH16sI", 6, 16, b"TransformerSpec\0", 7) + b"\xff" * 4,
          "claims 4294967295 tensors"),
         (struct.pack("<IH12sII", 6, 12, b"WhisperSpex\0", 3, 0) + b"\0" * 4, "is a WhisperSpex"),

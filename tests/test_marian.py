@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seq2seq_fast import load
-from seq2seq_fast.formats import marian
+from seq2seq_fast.formats import marian, sniff
 
 
 @pytest.fixture
@@ -66,20 +66,21 @@ def test_reads_what_was_written(write):
 def test_every_cut_is_noticed(write):
     data = tiny_marian.model_file()
     header = 16 + 32 * 4
-    for size in [*range(0, header, 3), *range(header, len(data), 397), len(data) - 300]:
+    for size in [*range(9, header, 3), *range(header, len(data), 397), len(data) - 300]:
         path = write(data[:size])
         with pytest.raises(ValueError, match=r"model\.tiny\.bin: .* needs \d+ bytes"):
             marian.read(path)
 
 
-@pytest.mark.parametrize("magic", [0, 2, 0x04034B50, 2**64 - 1])
-def test_wrong_magic(write, magic):
-    with pytest.raises(ValueError, match=f"not a Marian binary file: version {magic}, expected 1"):
-        marian.read(write(tiny_marian.pack({}, version=magic)))
+@pytest.mark.parametrize("version", [0, 2, 2**64 - 1])
+def test_another_version(write, version):
+    start = struct.pack("<Q", version).hex(" ")
+    with pytest.raises(ValueError, match=f"expected a Marian model .* the bytes {start}"):
+        marian.read(write(tiny_marian.pack({}, version=version)))
 
 
 def test_what_is_no_model_is_not_read_to_its_end():
-    with pytest.raises(ValueError, match="/dev/zero: the header needs 16 bytes at offset 0"):
+    with pytest.raises(ValueError, match=r"/dev/zero: expected .*; this is no file but a device"):
         marian.read("/dev/zero")
 
 
@@ -213,7 +214,7 @@ def test_what_is_not_there(tmp_path, write):
     with pytest.raises(FileNotFoundError, match=r"expected one model\*\.bin, .*; found none"):
         load(tmp_path)
     write(b"")
-    with pytest.raises(ValueError, match="the header needs 16 bytes"):
+    with pytest.raises(ValueError, match="this is an empty file"):
         load(tmp_path)
     write(b"", "model.second.bin")
     with pytest.raises(FileNotFoundError, match=r"found model\.second\.bin, model\.tiny\.bin"):
@@ -323,7 +324,7 @@ def test_npz_damage(tmp_path):
     data = path.read_bytes()
     for size in range(0, len(data), 331):
         path.write_bytes(data[:size])
-        with pytest.raises(ValueError, match=r"model\.npz: not a sound \.npz file"):
+        with pytest.raises(ValueError, match=r"model\.npz: (not a sound \.npz file|expected)"):
             load(path)
     rng = np.random.default_rng(0)
     for _ in range(300):
@@ -357,7 +358,7 @@ def shortlist_file(lists, first=2):
     entries = [i for one in lists for i in one]
     return struct.pack(
         f"<6Q{len(offsets)}Q{len(entries)}I",
-        marian.Shortlist.MAGIC, 0, first, 50, len(offsets), len(entries), *offsets, *entries,
+        sniff.SHORTLIST_MAGIC, 0, first, 50, len(offsets), len(entries), *offsets, *entries,
     )  # fmt: skip
 
 

@@ -20,9 +20,9 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
+from . import sniff
 from .stored import BFLOAT16, Stored
 
-VERSION = 6
 MOST_TENSORS = 1 << 20
 MOST_AXES = 8
 
@@ -57,6 +57,7 @@ def read(path: str | os.PathLike[str]) -> CTranslate2Model:
     OSError
         The file cannot be read.
     """
+    sniff.expect(path, sniff.CTRANSLATE2)
     with Path(path).open("rb") as file:
         return _Reader(Path(path), file).read()
 
@@ -98,10 +99,6 @@ class _Reader:
 
     def read(self) -> CTranslate2Model:
         version = self.integer("I", "the header")
-        if not 4 <= version <= VERSION:
-            raise self.fail(
-                f"not a model of CTranslate2's: version {version}, read are 4 to {VERSION}"
-            )
         spec = self.string("the name of the model's kind")
         revision = self.integer("I", "the revision")
         tensors: dict[str, Stored] = {}

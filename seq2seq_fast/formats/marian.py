@@ -15,6 +15,7 @@ A file is untrusted: nothing is read or allocated before its size was compared w
 
 from __future__ import annotations
 
+import collections
 import math
 import os
 import re
@@ -25,10 +26,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from . import sniff
 from .stored import Stored
 
 if TYPE_CHECKING:
-    import zipfile
+    from .npz import Deflated
 
 Array = np.ndarray[Any, Any]
 
@@ -61,7 +63,7 @@ class MarianModel(NamedTuple):
     """What a file holds."""
 
     config: dict[str, str]  # the scalars of the training configuration
-    tensors: dict[str, Array | Stored | Quantised]
+    tensors: dict[str, Stored | Deflated | Quantised]
     """float32, matrices as (inputs, outputs), embeddings as (tokens, features)"""
 
 
@@ -84,66 +86,21 @@ def read(path: str | os.PathLike[str]) -> MarianModel:
         The file cannot be read.
     """
     path = Path(path)
-    return _read_npz(path) if path.suffix == ".npz" else _Reader(path).read()
+    kind = sniff.expect(path, sniff.MARIAN, sniff.NPZ)
+    return _read_npz(path) if kind == sniff.NPZ else _Reader(path).read()
 
 
-def shape_of(tensor: Array | Stored | Quantised) -> tuple[int, ...]:
+def shape_of(tensor: Stored | Deflated | Quantised) -> tuple[int, ...]:
     """As the file says it: (inputs, outputs) but for embeddings, which are (tokens, features)."""
     return tensor.shape[::-1] if isinstance(tensor, Quantised) else tensor.shape
 
 
 def _read_npz(path: Path) -> MarianModel:
-    import zipfile  # slow to import, and of no use to most models
-    import zlib
+    from .npz import Archive  # zipfile is slow to import, and of no use to most models
 
-    def fail(what: str) -> ValueError:
-        return ValueError(f"{path}: {what}")
-
-    config: dict[str, str] = {}
-    tensors: dict[str, Array | Stored | Quantised] = {}
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if len(archive.infolist()) > MOST_TENSORS:
-                raise fail(
-                    f"holds {len(archive.infolist())} files, at most {MOST_TENSORS} expected"
-                )
-            for info in archive.infolist():
-                name = info.filename.removesuffix(".npy")
-                array = _read_npy(archive, info, lambda what, name=name: fail(f"{name}: {what}"))
-                if name == CONFIG_NAME:
-                    config = _scalars_of_yaml(
-                        array.tobytes().rstrip(b"\0").decode("utf-8", "replace")
-                    )
-                else:
-                    tensors[name] = array.astype(np.float32)
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, RuntimeError) as error:
-        raise fail(f"not a sound .npz file: {error}") from None
-    return MarianModel(config, tensors)
-
-
-def _read_npy(archive: zipfile.ZipFile, info: zipfile.ZipInfo, fail: Any) -> Array:
-    """One array; its size is known before anything is allocated."""
-    if info.file_size > 1100 * info.compress_size:  # more than deflate can make of it
-        raise fail(f"claims {info.file_size} bytes, stored in {info.compress_size}")
-    with archive.open(info) as file:
-        try:
-            version = np.lib.format.read_magic(file)
-            read_header = {
-                (1, 0): np.lib.format.read_array_header_1_0,
-                (2, 0): np.lib.format.read_array_header_2_0,
-            }[version]
-            shape, fortran, dtype = read_header(file)
-        except (ValueError, KeyError, TypeError) as error:
-            raise fail(f"no array: {error}") from None
-        if dtype.kind not in "fiu" or len(shape) > MOST_AXES:
-            raise fail(f"has the type {dtype} and shape {shape}")
-        left = info.file_size - file.tell()
-        if math.prod(shape) * dtype.itemsize != left:
-            raise fail(f"of shape {shape} and type {dtype} does not take {left} bytes")
-        data = file.read()
-    if len(data) != left:
-        raise fail(f"has {len(data)} bytes, expected {left}")
-    return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
+    arrays = Archive(path).arrays
+    config = arrays.pop(CONFIG_NAME, None)
+    return MarianModel(_config(b"" if config is None else config.stored().tobytes()), {**arrays})
 
 
 class _Reader:
@@ -165,7 +122,10 @@ class _Reader:
 
     def take(self, size: int, what: str) -> bytes:
         """The next `size` bytes."""
-        self.file.seek(self.skip(size, what))
+        return self.bytes_at(self.skip(size, what), size, what)
+
+    def bytes_at(self, at: int, size: int, what: str) -> bytes:
+        self.file.seek(at)
         data = self.file.read(size)
         if len(data) < size:
             raise self.fail(f"{what} was cut short while it was read")
@@ -175,9 +135,7 @@ class _Reader:
         return struct.unpack(f"<{count}Q", self.take(8 * count, what))
 
     def header(self) -> int:
-        version, count = self.integers(2, "the header")
-        if version != 1:
-            raise self.fail(f"not a Marian binary file: version {version}, expected 1")
+        _, count = self.integers(2, "the header")
         if count > MOST_TENSORS:
             raise self.fail(f"claims {count} tensors, at most {MOST_TENSORS} are plausible")
         return count
@@ -189,18 +147,17 @@ class _Reader:
     def model(self, count: int) -> MarianModel:
         headers = [_Header(*self.integers(4, f"the header of tensor {i}")) for i in range(count)]
         names = [self.name(i, header) for i, header in enumerate(headers)]
-        if len(set(names)) < len(names):
-            twice = next(name for name in names if names.count(name) > 1)
-            raise self.fail(f"holds two tensors named {twice}")
+        name, times = collections.Counter(names).most_common(1)[0] if names else ("", 1)
+        if times > 1:
+            raise self.fail(f"holds two tensors named {name}")
         shapes = [self.shape(*pair) for pair in zip(names, headers, strict=True)]
         (padding,) = self.integers(1, "the padding's length")
-        self.take(padding, "the padding")
+        self.skip(padding, "the padding")
         config: dict[str, str] = {}
-        tensors: dict[str, Array | Stored | Quantised] = {}
+        tensors: dict[str, Stored | Deflated | Quantised] = {}
         for name, header, shape in zip(names, headers, shapes, strict=True):
             if name == CONFIG_NAME:
-                text = self.take(header.data_length, f"tensor {name}").rstrip(b"\0")
-                config = _scalars_of_yaml(text.decode("utf-8", "replace"))
+                config = _config(self.take(header.data_length, f"tensor {name}"))
             else:
                 tensors[name] = self.tensor(name, header, shape)
         return MarianModel(config, tensors)
@@ -237,8 +194,7 @@ class _Reader:
         start = self.skip(header.data_length, f"tensor {name}")
         if header.type != _INTGEMM8:
             return Stored(self.path, start, shape, dtype, np.dtype(np.float32))
-        self.file.seek(start + size)
-        (multiplier,) = struct.unpack("<f", self.file.read(4))
+        (multiplier,) = struct.unpack("<f", self.bytes_at(start + size, 4, f"tensor {name}"))
         if not (math.isfinite(multiplier) and multiplier > 0):
             raise self.fail(f"tensor {name} has the quantisation multiplier {multiplier}")
         if len(shape) != 2:
@@ -248,10 +204,11 @@ class _Reader:
         return Quantised(Stored(self.path, start, (outputs, inputs), dtype, dtype), multiplier)
 
 
-def _scalars_of_yaml(text: str) -> dict[str, str]:
-    """The `key: scalar` lines. The configuration is flat; its few lists are of no use here."""
-    pairs = re.findall(r"^([\w-]+):[ \t]+(\S.*?)[ \t]*$", text, flags=re.MULTILINE)
-    return {key: value.strip("\"'") for key, value in pairs}
+def _config(data: bytes) -> dict[str, str]:
+    """The `key: scalar` lines of YAML. The configuration is flat; its few lists are of no use."""
+    text = data.rstrip(b"\0").decode("utf-8", "replace")
+    pairs = re.findall(r"^([\w-]+):[ \t]+(\S.*)$", text, flags=re.MULTILINE)
+    return {key: value.rstrip().strip("\"'") for key, value in pairs}
 
 
 class Shortlist:
@@ -268,17 +225,16 @@ class Shortlist:
         The file is no shortlist, is cut short or contradicts itself.
     """
 
-    MAGIC = 0xF11A48D5013417F5
-
     def __init__(self, path: str | os.PathLike[str], vocabulary_size: int) -> None:
         def fail(what: str) -> ValueError:
             return ValueError(f"{path}: {what}")
 
+        sniff.expect(path, sniff.SHORTLIST)
         size = os.path.getsize(path)
         with Path(path).open("rb") as file:
             header = file.read(48)
-            if len(header) < 48 or struct.unpack_from("<Q", header)[0] != self.MAGIC:
-                raise fail("not a shortlist of Marian's")
+            if len(header) < 48:
+                raise fail(f"the header needs 48 bytes, the file has {size}")
             _, _, first, _, offsets, entries = struct.unpack("<6Q", header)
             if 48 + 8 * offsets + 4 * entries != size:
                 raise fail(f"of {offsets} offsets and {entries} entries does not take {size} bytes")

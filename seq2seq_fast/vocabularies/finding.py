@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..formats import ctranslate2, huggingface
+from ..formats import ctranslate2, huggingface, sniff
 from ..layers import SpectrumEmbedding
 from ..loading import model_file
 from ..transformer import EncoderDecoder
@@ -215,7 +215,7 @@ def _settings(file: Path, model: EncoderDecoder) -> Settings:
             config.get("bos_token"), config.get("eos_token"), config.get("unk_token"),
             bool(config.get("add_source_bos")), bool(config.get("add_source_eos")),
         )  # fmt: skip
-    if file.suffix != ".bin" or model.unk is not None:
+    if sniff.kind(file) != sniff.CTRANSLATE2:
         return Settings()
     # CTranslate2's files up to version 5 say it themselves.
     tensors = ctranslate2.read(file).tensors
