@@ -8,10 +8,11 @@ A large model's tensors are divided over files, which `model.safetensors.index.j
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
-from . import safetensors
+from . import safetensors, sniff
 from .stored import Stored
 
 INDEX = "model.safetensors.index.json"
@@ -24,6 +25,8 @@ def read(path: Path) -> dict[str, Stored]:
     ------
     ValueError
         A file is damaged or makes no sense; the message names it.
+    FileNotFoundError
+        An index names a file that is not there.
     OSError
         A file cannot be read.
     """
@@ -32,15 +35,18 @@ def read(path: Path) -> dict[str, Stored]:
     listed = read_json(path).get("weight_map")
     if not isinstance(listed, dict) or not all(isinstance(name, str) for name in listed.values()):
         raise ValueError(f"{path}: expected a weight_map of tensors to files")
-    tensors: dict[str, Stored] = {}
+    files: dict[str, dict[str, Stored]] = {}
     for name in sorted(set(listed.values())):
         if Path(name).name != name:
             raise ValueError(f"{path}: {name!r} is not a file of its own folder")
-        tensors.update(safetensors.entries(path.with_name(name)).tensors)
-    missing = sorted(set(listed) - set(tensors))
-    if missing:
-        raise ValueError(f"{path}: tensor {missing[0]} is in none of the files")
-    return tensors
+        part = path.parent / name
+        if not os.path.isfile(part):
+            raise FileNotFoundError(f"{path}: names {name!r}, which is not there")
+        files[name] = safetensors.entries(part).tensors
+    for tensor, name in listed.items():
+        if tensor not in files[name]:
+            raise ValueError(f"{path}: tensor {tensor} is not in {name}")
+    return {tensor: files[name][tensor] for tensor, name in listed.items()}
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -52,9 +58,9 @@ def read_json(path: Path) -> dict[str, Any]:
         It is no such file; the message names it.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not JSON: {error}") from None
+        raise ValueError(f"{path}: not JSON: {error}; this is {sniff.kind(path)}") from None
     if not isinstance(found, dict):
         raise ValueError(f"{path}: expected an object, got {type(found).__name__}")
     return found

@@ -3,7 +3,7 @@
 Layout, from https://github.com/huggingface/safetensors::
 
     u64 n;  n bytes of JSON {"__metadata__": {str: str}, name: {"dtype", "shape", "data_offsets"}}
-    the arrays' bytes, without gaps
+    the arrays' bytes, without gaps and overlaps
 
 A file is untrusted: nothing is read or allocated before its size was compared with what is there.
 The library of that name copies every array; a mapped one is there at once, and is shared between
@@ -15,18 +15,20 @@ from __future__ import annotations
 import json
 import math
 import os
+import reprlib
 import struct
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from . import sniff
 from .stored import BFLOAT16, Stored
 
 Array = np.ndarray[Any, Any]
 
 ALIGNMENT = 64  # where the data begins; arrays of whole cache lines, coming first, keep it
-MOST_HEADER = 100_000_000  # the format's own limit
+MOST_AXES = 8
 
 _DTYPES = {
     "U8": "<u1", "I8": "<i1", "I16": "<i2", "I32": "<i4", "I64": "<i8",
@@ -82,17 +84,15 @@ def entries(path: str | os.PathLike[str]) -> Entries:
         The file cannot be read.
     """
     path = Path(path)
+    sniff.expect(path, sniff.SAFETENSORS)
 
     def fail(what: str) -> ValueError:
         return ValueError(f"{path}: {what}")
 
     size = path.stat().st_size
     with path.open("rb") as file:
-        start = file.read(8)
-        if len(start) < 8:
-            raise fail(f"not a safetensors file: {size} bytes")
-        (length,) = struct.unpack("<Q", start)
-        if length > min(size - 8, MOST_HEADER):
+        (length,) = struct.unpack("<Q", file.read(8))
+        if length > size - 8:
             raise fail(f"the header claims {length} bytes, {size - 8} are left")
         try:
             header = json.loads(file.read(length).decode("utf-8"))
@@ -112,8 +112,8 @@ def entries(path: str | os.PathLike[str]) -> Entries:
             plain = all(type(n) is int and n >= 0 for n in (*shape, begin, end))
         except (KeyError, TypeError, ValueError):
             plain = False
-        if not plain:
-            raise fail(f"tensor {name}: the entry {entry!r:.200} makes no sense")
+        if not plain or len(shape) > MOST_AXES:
+            raise fail(f"tensor {name}: the entry {reprlib.repr(entry)} makes no sense")
         if not begin <= end <= left or end - begin != math.prod(shape) * dtype.itemsize:
             raise fail(
                 f"tensor {name} of shape {shape} and type {dtype} does not take the bytes"
@@ -121,6 +121,18 @@ def entries(path: str | os.PathLike[str]) -> Entries:
             )
         read_as = np.dtype(np.float32) if dtype == BFLOAT16 else dtype
         tensors[name] = Stored(path, 8 + length + begin, shape, dtype, read_as)
+    # Arrays that shared their bytes would make much of a small file.
+    at = start = 8 + length
+    for name in sorted(tensors, key=lambda name: (tensors[name].offset, tensors[name].nbytes)):
+        one = tensors[name]
+        if one.offset != at:
+            raise fail(
+                f"tensor {name} begins at byte {one.offset - start} of the data,"
+                f" expected {at - start}, where the one before it ends"
+            )
+        at += one.nbytes
+    if at != size:
+        raise fail(f"the tensors end at byte {at - start} of the data, which has {size - start}")
     return Entries(metadata, tensors)
 
 
