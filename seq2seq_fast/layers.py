@@ -104,7 +104,8 @@ class Convolution:
     stride: int = 1
 
     def __post_init__(self) -> None:
-        if self.kernel < 1 or self.stride < 1 or self.linear.matrix.inputs % self.kernel:
+        divides = self.kernel > 0 and self.linear.matrix.inputs % self.kernel == 0
+        if not divides or not 1 <= self.stride <= self.kernel:  # or rows would be passed over
             inputs = self.linear.matrix.inputs
             raise ValueError(f"no convolution: {inputs} inputs, {self.kernel=}, {self.stride=}")
 
@@ -169,6 +170,12 @@ def must_equal(what: str, *numbers: int) -> None:
     """Raises ValueError unless widths that have to fit each other do."""
     if len(set(numbers)) > 1:
         raise ValueError(f"{what} do not fit each other: {numbers}")
+
+
+def must_be_known(activation: str) -> None:
+    """Raises ValueError unless there is such an activation."""
+    if activation not in reference.ACTIVATIONS:
+        raise ValueError(f"activation {activation!r} is not known")
 
 
 def best(logits: Array, count: int) -> tuple[Array, Array, Array]:
@@ -333,6 +340,7 @@ class SpectrumEmbedding:
             "widths of a spectrum's embedding", self.first.linear.matrix.outputs,
             self.second.channels, self.second.linear.matrix.outputs, self.positions.width,
         )  # fmt: skip
+        must_be_known(self.activation)
 
     @property
     def width(self) -> int:
@@ -402,8 +410,7 @@ class FeedForward:
         up, down = self.up.matrix, self.down.matrix
         must_equal("widths of a feed-forward layer", up.outputs, gate.outputs, down.inputs)
         must_equal("widths of a feed-forward layer", up.inputs, gate.inputs, down.outputs)
-        if self.activation not in reference.ACTIVATIONS:
-            raise ValueError(f"activation {self.activation!r} is not known")
+        must_be_known(self.activation)
 
     @property
     def width(self) -> int:

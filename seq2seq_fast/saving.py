@@ -10,8 +10,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-import math
 import os
+import reprlib
 import types
 import typing
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from . import layers, transformer
+from .aligned import aligned_zeros
 from .formats import safetensors
 from .weights import Matrix
 
@@ -29,6 +30,7 @@ Array = np.ndarray[Any, Any]
 
 KEY = "seq2seq_fast"
 VERSION = 1
+MOST_FLOAT = float(np.finfo(np.float32).max)
 
 _PARTS: dict[str, type] = {
     part.__name__: part
@@ -112,7 +114,8 @@ def restore(path: Path) -> transformer.EncoderDecoder:
     ValueError
         The file is not such a model, or is damaged; the message names it.
     """
-    metadata, tensors = safetensors.read(path)
+    metadata, mapped = safetensors.read(path)
+    tensors = {name: _kept(array) for name, array in mapped.items()}
     try:
         found = json.loads(metadata[KEY])
         if found["version"] != VERSION:
@@ -123,6 +126,16 @@ def restore(path: Path) -> transformer.EncoderDecoder:
     except (ValueError, TypeError, RecursionError) as error:
         raise ValueError(f"{path}: {error}") from None
     return model
+
+
+def _kept(array: Array) -> Array:
+    """A mapped array, copied unless it is a matrix's panels, which have more than two axes. What is
+    small then stays whole whatever becomes of the file, and all begins with a cache line."""
+    if array.ndim > 2 and array.__array_interface__["data"][0] % safetensors.ALIGNMENT == 0:
+        return array
+    copy = aligned_zeros(array.shape, array.dtype)
+    copy[...] = array
+    return copy
 
 
 @functools.cache
@@ -149,7 +162,7 @@ def _built(described: Any, hint: Any, tensors: dict[str, Array]) -> Any:
     if described is None and types.NoneType in plain:
         return None
     if type(described) in plain:
-        if isinstance(described, float) and not math.isfinite(described):
-            raise ValueError(f"holds the number {described}")
+        if isinstance(described, float) and not abs(described) <= MOST_FLOAT:
+            raise ValueError(f"holds the number {described}, which is no float32")
         return described
-    raise ValueError(f"holds {described!r:.80} where {hint} was expected")
+    raise ValueError(f"holds {reprlib.repr(described)} where {hint} was expected")
