@@ -344,7 +344,9 @@ def test_npz_that_lies_about_its_size(tmp_path):
     np.lib.format.write_array_header_1_0(
         header, {"descr": "<f4", "fortran_order": False, "shape": (1 << 40, 1 << 20)}
     )
-    with zipfile.ZipFile(path, "w") as archive:
+    config = np.frombuffer(tiny_marian.CONFIG.encode() + b"\0", np.int8)
+    np.savez(path, **{marian.CONFIG_NAME: config})
+    with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("Wemb.npy", header.getvalue() + bytes(64))
     tracemalloc.start()
     with pytest.raises(ValueError, match=r"Wemb: of shape \(1099511627776, 1048576\)"):
