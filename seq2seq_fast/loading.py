@@ -924,12 +924,12 @@ def read_vocabulary(path: Path) -> list[str]:
     ValueError
         The file is not one.
     """
+    text = huggingface.read_text(path)
+    if path.suffix != ".json":  # a token may hold any other end of a line
+        lines = text.removesuffix("\n").split("\n")
+        windows = all(line.endswith("\r") for line in lines)
+        return [line[:-1] for line in lines] if windows else lines
     try:
-        text = path.read_bytes().decode("utf-8")
-        if path.suffix != ".json":  # a token may hold any other end of a line
-            lines = text.removesuffix("\n").split("\n")
-            windows = all(line.endswith("\r") for line in lines)
-            return [line[:-1] for line in lines] if windows else lines
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not a vocabulary: {error}") from None

@@ -185,7 +185,7 @@ def test_what_is_not_understood_is_an_error(tmp_path):
         ("config.json", b'{"layer_norm_epsilon": "x"}', "layer_norm_epsilon: 'x'"),
         ("shared_vocabulary.json", b"{}", r"shared_vocabulary\.json: not a vocabulary"),
         ("shared_vocabulary.json", b'["</s>"]', "has 1 tokens, expected 40"),
-        ("shared_vocabulary.json", b"\xff", r"shared_vocabulary\.json: not a vocabulary"),
+        ("shared_vocabulary.json", b"\xff", r"shared_vocabulary\.json: not UTF-8"),
         ("shared_vocabulary.json", None, "there is no shared_vocabulary or target_vocabulary"),
     ],
 )

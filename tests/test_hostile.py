@@ -499,6 +499,30 @@ def test_configurations(tmp_path, key, value):
         load(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["config.json", "shared_vocabulary.json"])
+def test_what_is_too_long_is_not_read(tmp_path, name):
+    fuzz.write_ctranslate2(tmp_path)
+    path = tmp_path / name
+    with path.open("wb") as file:
+        file.write(b"[")
+        file.truncate(1 << 34)
+    with at_most(1 << 20), pytest.raises(ValueError, match=rf"{name}: .* at most 16777216 bytes"):
+        load(tmp_path)
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    with pytest.raises(ValueError, match=rf"{name}: .* this is no file but a device"):
+        load(tmp_path)
+
+
+def test_a_header_that_is_too_long_is_not_read(tmp_path):
+    path = tmp_path / "model.safetensors"
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", 90_000_000) + b"{")
+        file.truncate(1 << 30)
+    with at_most(1 << 20), pytest.raises(ValueError, match=r"tensors: the header claims 90000000"):
+        load(path)
+
+
 # ---- save()'s own files ----
 
 

@@ -504,7 +504,7 @@ def test_a_model_of_speech_is_refused(tmp_path):
         ("vocab.yml", "a: 0\nb: 200000000\n", "expected the ids 0 to 1"),
         ("vocab.yml", "b: 20000000000\n", "expected a token and its id in line 1"),
         ("vocab.yml", "a: 0\nb: 0\n", r"expected the ids 0 to 1"),
-        ("vocab.yml", b"\xff: 0", "not a vocabulary"),
+        ("vocab.yml", b"\xff: 0", "not UTF-8"),
         ("vocab.json", '{"a": 0, "b": 2000000000}', "expected the ids 0 to 1"),
         ("vocab.json", '{"a": "0"}', "expected the ids 0 to 0"),
         ("vocab.json", '{"a": true}', "expected the ids 0 to 0"),

@@ -16,6 +16,7 @@ from . import safetensors, sniff
 from .stored import Stored
 
 INDEX = "model.safetensors.index.json"
+MOST_TEXT = 16 << 20  # bytes; what Python makes of JSON takes thirty times as much
 
 
 def read(path: Path) -> dict[str, Stored]:
@@ -57,10 +58,31 @@ def read_json(path: Path) -> dict[str, Any]:
     ValueError
         It is no such file; the message names it.
     """
+    text = read_text(path)
     try:
-        found = json.loads(path.read_bytes())
+        found = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not JSON: {error}; this is {sniff.kind(path)}") from None
     if not isinstance(found, dict):
         raise ValueError(f"{path}: expected an object, got {type(found).__name__}")
     return found
+
+
+def read_text(path: Path) -> str:
+    """A text that lies beside a model.
+
+    Raises
+    ------
+    ValueError
+        It is no text, or a longer one than any model has; the message names it.
+    """
+    size = path.stat().st_size
+    if not path.is_file() or size > MOST_TEXT:
+        raise ValueError(
+            f"{path}: expected a text of at most {MOST_TEXT} bytes; this is {sniff.kind(path)} of"
+            f" {size} bytes"
+        )
+    try:
+        return path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8: {error}; this is {sniff.kind(path)}") from None

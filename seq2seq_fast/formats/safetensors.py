@@ -29,6 +29,7 @@ Array = np.ndarray[Any, Any]
 
 ALIGNMENT = 64  # where the data begins; arrays of whole cache lines, coming first, keep it
 MOST_AXES = 8
+MOST_HEADER = 16 << 20  # bytes; the format's own limit is more than any model needs
 
 _DTYPES = {
     "U8": "<u1", "I8": "<i1", "I16": "<i2", "I32": "<i4", "I64": "<i8",
@@ -92,6 +93,8 @@ def entries(path: str | os.PathLike[str]) -> Entries:
     size = path.stat().st_size
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
+        if length > MOST_HEADER:
+            raise fail(f"the header claims {length} bytes, at most {MOST_HEADER} are plausible")
         if length > size - 8:
             raise fail(f"the header claims {length} bytes, {size - 8} are left")
         try:

@@ -15,7 +15,7 @@ SAFETENSORS = "a safetensors file"
 SHORTLIST = "a Marian shortlist"
 
 CTRANSLATE2_VERSIONS = range(4, 7)
-MOST_HEADER = 100_000_000  # bytes of a safetensors header: the format's own limit
+MOST_HEADER = 100_000_000  # bytes of a safetensors header, by the format
 SHORTLIST_MAGIC = 0xF11A48D5013417F5
 
 _MUCH = 512  # bytes that are looked at

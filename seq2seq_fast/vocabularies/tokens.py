@@ -14,6 +14,7 @@ import json
 import re
 from pathlib import Path
 
+from ..formats.huggingface import read_text
 from ..loading import read_vocabulary
 
 _ESCAPES = {
@@ -32,8 +33,11 @@ def read_tokens(path: Path) -> list[str]:
     """
     if path.suffix in (".yml", ".yaml"):
         return _by_id(path, _read_yaml(path))
+    if path.suffix != ".json":
+        return read_vocabulary(path)
+    text = read_text(path)
     try:
-        given = json.loads(path.read_bytes()) if path.suffix == ".json" else None
+        given = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not a vocabulary: {error}") from None
     return _by_id(path, given) if isinstance(given, dict) else read_vocabulary(path)
@@ -50,13 +54,9 @@ def _by_id(path: Path, ids: dict[str, object]) -> list[str]:
 
 def _read_yaml(path: Path) -> dict[str, object]:
     """Marian's vocabulary: a token and its id in each line, or in two (``? token``, ``: id``)."""
-    try:
-        lines = path.read_bytes().decode("utf-8").split("\n")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not a vocabulary: {error}") from None
     ids: dict[str, object] = {}
     key = ""
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(read_text(path).split("\n"), 1):
         line = line.removesuffix("\r")
         if line.startswith("? "):
             key = line[2:]
