@@ -42,7 +42,7 @@ from seq2seq_fast import load, save
 from seq2seq_fast.audio import Recording
 from seq2seq_fast.formats import marian, sniff
 from seq2seq_fast.saving import KEY
-from seq2seq_fast.text import SpeechVocabulary
+from seq2seq_fast.transcribe import Transcriber
 from seq2seq_fast.translate import Translator
 
 MEMORY = 96 << 20  # bytes that a case may take beside what a good file takes
@@ -74,9 +74,12 @@ def write_ctranslate2(folder: Path) -> None:
     random_ctranslate2.write(folder, layers=1, width=8, inner=8, vocabulary=8, heads=2)
 
 
-def write_hugging_face(folder: Path) -> None:
+def write_hugging_face(folder: Path, vocabulary: int = 8, positions: int = 8) -> None:
     found, heads = random_whisper.tensors(layers=1, width=4, inner=4)
-    few = {name: found[name][:8] for name in found if "embed" in name}
+    few = {name: found[name][:positions] for name in found if "embed_positions" in name}
+    few["model.decoder.embed_tokens.weight"] = found["model.decoder.embed_tokens.weight"][
+        :vocabulary
+    ]
     save_file(found | few, folder / "model.safetensors")
     config = {
         "model_type": "whisper", "activation_function": "gelu", "scale_embedding": False,
@@ -126,11 +129,17 @@ def write_sentencepiece(folder: Path) -> None:
 def write_tokenizer(folder: Path) -> None:
     special = ["endoftext", "startoftranscript", "translate", "transcribe", "startofprev",
                "nospeech", "notimestamps"]  # fmt: skip
+    write_hugging_face(folder, vocabulary=1511, positions=1500)
     made = tokenizers.Tokenizer(tokenizers.models.BPE({"a": 0, "b": 1, "ab": 2}, [("a", "b")]))
     made.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     made.decoder = tokenizers.decoders.ByteLevel()
     made.add_special_tokens([tokenizers.AddedToken(f"<|{name}|>") for name in special])
     made.save(str(folder / "tokenizer.json"))
+    config = json.loads((folder / "config.json").read_text())
+    config["eos_token_id"] = made.token_to_id("<|endoftext|>")
+    (folder / "config.json").write_text(json.dumps(config))
+    more = {"suppress_tokens": [1, 2], "begin_suppress_tokens": [1], "alignment_heads": [[0, 1]]}
+    (folder / "generation_config.json").write_text(json.dumps(more))
 
 
 def write_sound(folder: Path) -> None:
@@ -158,7 +167,8 @@ def run_any(model: Any) -> None:
     (run_speech if hasattr(model.encoder.embedding, "bands") else run_text)(model)
 
 
-def run_vocabulary(vocabulary: Any) -> None:
+def run_transcriber(transcriber: Any) -> None:
+    vocabulary = transcriber.vocabulary
     ids = vocabulary.encode("ab ba")
     vocabulary.decode(ids)
     vocabulary.words(ids, "en")
@@ -196,8 +206,8 @@ TARGETS = {
         lambda translator: translator.translate(["a bad cab"]),
     ),
     "tokenizer": Target(
-        write_tokenizer, ("tokenizer.json",),
-        lambda folder: SpeechVocabulary(folder / "tokenizer.json", 2000), run_vocabulary,
+        write_tokenizer, ("tokenizer.json", "generation_config.json"), Transcriber,
+        run_transcriber,
     ),
     "sound": Target(
         write_sound, ("sound.wav",), lambda folder: Recording(folder / "sound.wav"), run_sound
@@ -337,18 +347,16 @@ def limit_memory() -> None:
 
 def try_one(target: Target, folder: Path) -> str | None:
     """What is wrong with what comes of a folder, if anything is."""
+    limit_memory()
     faulthandler.dump_traceback_later(SECONDS, exit=True)
+    found = None
     try:
         found = target.read(folder)
-    except (ValueError, FileNotFoundError) as error:  # a file may name others
-        return None if str(error).startswith(f"{folder}/") else traceback.format_exc()
-    except BaseException:
-        return traceback.format_exc()
-    try:
         target.run(found)
-    except ValueError:
-        return None
-    except BaseException:
+    except (ValueError, FileNotFoundError) as error:  # a file may name others
+        named = str(error).startswith(str(folder))
+        return None if named or found is not None else traceback.format_exc()
+    except BaseException:  # such as a panic of a library
         return traceback.format_exc()
     finally:
         faulthandler.cancel_dump_traceback_later()
@@ -363,7 +371,6 @@ def hunt(name: str, seed: int, cases: range, seconds: float) -> int:
     target.write(folder)
     good = {file: (folder / file).read_bytes() for file in target.damaged}
     target.run(target.read(folder))
-    limit_memory()
     end = time.monotonic() + seconds
     case = cases.start
     for case in cases:

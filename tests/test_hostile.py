@@ -19,10 +19,12 @@ import numpy as np
 import pytest
 import random_ctranslate2
 import tiny_marian
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from seq2seq_fast import load
-from seq2seq_fast.formats import ctranslate2, huggingface, marian, npz, safetensors
+from seq2seq_fast.formats import ctranslate2, huggingface, marian, npz, safetensors, sniff
 from seq2seq_fast.loading import read_vocabulary
 
 ONE = np.arange(6, dtype=np.float32).reshape(2, 3)
@@ -196,6 +198,17 @@ def test_what_is_no_model_is_called_what_it_is(tmp_path, monkeypatch, what, name
             f" safetensors file; this is {words}"
         )
         assert message.count(name) == 1
+
+
+BEGINNINGS = sorted({data[:9] for data, _ in NO_MODELS.values()})
+
+
+@settings(deadline=None)
+@given(beginning=st.sampled_from(BEGINNINGS), cut=st.integers(0, 9), rest=st.binary(max_size=600))
+def test_any_file_is_called_something(tmp_path_factory, beginning, cut, rest):
+    path = tmp_path_factory.getbasetemp() / "any"
+    path.write_bytes(beginning[:cut] + rest)
+    assert sniff.kind(path).isprintable()
 
 
 @pytest.mark.parametrize("what", ["nothing", "html", "lfs"])

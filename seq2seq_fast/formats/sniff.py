@@ -107,7 +107,7 @@ def _other(start: bytes) -> str:
     for beginning, words in _BEGINNINGS.items():
         if start.startswith(beginning):
             return words
-    if start[:1] == b"\x80" and 2 <= start[1] <= 5:
+    if re.match(rb"\x80[\2-\5]", start):
         return "a pickle, such as an old PyTorch checkpoint"
     if start[:1] == b"\n" and b"<unk>" in start[:64]:
         return "a SentencePiece vocabulary"
