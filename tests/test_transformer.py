@@ -48,9 +48,9 @@ def real(tensors):
     found = {}
     for name, tensor in tensors.items():
         if isinstance(tensor, marian.Quantised):
-            rows = tensor.rows / np.float64(tensor.multiplier)
+            rows = np.asarray(tensor.rows) / np.float64(tensor.multiplier)
             tensor = rows if "Wemb" in name else rows.T
-        found[name] = tensor.astype(np.float64)
+        found[name] = np.asarray(tensor).astype(np.float64)
     return found
 
 
