@@ -18,6 +18,7 @@ from . import native, reference
 from .attention import attention, integer_attention
 from .cache import PANEL, KeyValueCache
 from .options import shown, token_ids
+from .pickling import Part
 from .runtime import current
 from .weights import Matrix, check_floats
 
@@ -25,7 +26,7 @@ Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True, eq=False)
-class Linear:
+class Linear(Part):
     """activation(x W + b)."""
 
     matrix: Matrix
@@ -249,7 +250,7 @@ class LearnedPositions:
 
 
 @dataclass(frozen=True, eq=False)
-class Embedding:
+class Embedding(Part):
     """norm(table[id] * scale + position)."""
 
     matrix: Matrix  # an output for each token

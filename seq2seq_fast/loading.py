@@ -25,6 +25,7 @@ from .layers import (
     Sinusoids,
     SpectrumEmbedding,
 )
+from .pickling import Origin
 from .saving import is_saved, restore
 from .transformer import Decoder, DecoderLayer, Encoder, EncoderDecoder, EncoderLayer, NormPlace
 from .weights import WEIGHTS, Matrix
@@ -79,17 +80,19 @@ def load(path: str | os.PathLike[str], *, weights: str | None = None) -> Encoder
     if weights is not None and weights not in WEIGHTS:
         raise ValueError(f"weights must be one of {', '.join(WEIGHTS)}; got {weights!r}")
     file = _model_file(Path(path))
+    arguments = {"path": os.path.abspath(path), "weights": weights}
+    origin = Origin(load, arguments, _files_of(file))
     builder: type[_MarianBuilder | _CTranslate2Builder | _HuggingFaceBuilder]
     if file.suffix == ".safetensors" and is_saved(file):
         if weights is not None:
             raise ValueError(f"{file}: weights must be left out: they are as they were saved")
-        return restore(file)
+        return origin.of(restore(file))
     if file.suffix in (".safetensors", ".json"):
         builder = _HuggingFaceBuilder
     else:
         builder = _CTranslate2Builder if _is_ctranslate2(file) else _MarianBuilder
     try:
-        return builder(file, weights).model()
+        return origin.of(builder(file, weights).model())
     except ValueError as error:
         # What the parts of a model themselves find amiss does not name the file.
         named = str(error).startswith(str(file.parent))
@@ -113,6 +116,14 @@ def _model_file(path: Path) -> Path:
             f"{path}: expected one model*.bin, .npz or .safetensors in this folder; found {names}"
         )
     return found[0]
+
+
+def _files_of(file: Path) -> list[Path]:
+    """All files that a model is made of: its weights, what they are listed in or described by."""
+    beside = ["config.json", "*vocabulary.json", "*vocabulary.txt"]
+    if file.name == huggingface.INDEX:
+        beside.append("*.safetensors")
+    return [file, *(found for pattern in beside for found in sorted(file.parent.glob(pattern)))]
 
 
 def _is_ctranslate2(file: Path) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import cast
 
 from .extras import require
+from .pickling import FromFiles, Origin
 
 
 def sentences(text: str, language: str = "en") -> list[list[str]]:
@@ -21,7 +22,7 @@ def sentences(text: str, language: str = "en") -> list[list[str]]:
     ]
 
 
-class Vocabulary:
+class Vocabulary(FromFiles):
     """A SentencePiece model (``*.spm``).
 
     Raises
@@ -43,6 +44,7 @@ class Vocabulary:
         self.size: int = self._processor.vocab_size()
         self.eos: int = self._processor.eos_id()
         self.unk: int = self._processor.unk_id()
+        Origin(Vocabulary, {"path": os.path.abspath(path)}, [path]).of(self)
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text's tokens. What the vocabulary cannot express becomes `unk`."""
@@ -61,7 +63,7 @@ SPACELESS = ("zh", "ja", "th", "lo", "my", "yue")
 """Languages written without spaces between words."""
 
 
-class SpeechVocabulary:
+class SpeechVocabulary(FromFiles):
     """Whisper's tokens (``tokenizer.json``): text, then tokens of languages, tasks and times.
 
     Parameters
@@ -113,6 +115,8 @@ class SpeechVocabulary:
             for token in range(self.start + 1, min(self.tasks.values())):
                 name = self._tokenizer.id_to_token(token) or ""
                 self.languages[name.strip("<|>")] = token
+        arguments = {"path": os.path.abspath(path), "size": size}
+        Origin(SpeechVocabulary, arguments, [path]).of(self)
 
     def encode(self, text: str) -> list[int]:
         """The tokens of a text."""

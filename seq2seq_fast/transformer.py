@@ -32,6 +32,7 @@ from .layers import (
     must_equal,
 )
 from .options import MOST_LENGTH, Options, sequence
+from .pickling import FromFiles, Part
 from .program import Chain, EncoderProgram, Idle
 from .reference import under_contract
 from .runtime import current
@@ -126,7 +127,7 @@ class DecoderLayer:
 
 
 @dataclass(frozen=True, eq=False)
-class Encoder:
+class Encoder(Part):
     embedding: Embedding | SpectrumEmbedding
     layers: tuple[EncoderLayer, ...]
     norm: Norm | None = None
@@ -279,8 +280,12 @@ class Step(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class EncoderDecoder:
+class EncoderDecoder(FromFiles, Part):
     """A model, as load() makes it. Its weights are read-only; any number of threads may use it.
+
+    One that was loaded pickles as the path that it was loaded from, and the type of its weights:
+    where it is unpickled, it is loaded from there. One that was put together by hand pickles its
+    arrays.
 
     Parameters
     ----------

@@ -16,6 +16,7 @@ from .formats.marian import Shortlist
 from .generate import Hypothesis
 from .loading import load
 from .options import Options, flag, shown
+from .pickling import Result
 from .text import Vocabulary, sentences
 from .transformer import EncoderDecoder
 
@@ -29,8 +30,8 @@ SHORTLIST_SENTENCES = 16  # logits are computed of all tokens that any of them m
 
 
 @dataclass(frozen=True, eq=False)
-class Translation:
-    """A translated text."""
+class Translation(Result):
+    """A translated text. It pickles without its model's weights."""
 
     text: str
     tokens: list[str]  # of the translation, all sentences in turn
@@ -81,7 +82,8 @@ class Translator:
     """Translates text with a published model.
 
     A translation depends on its own text alone: not on the other texts, the backend, the
-    instruction set or the number of threads.
+    instruction set or the number of threads. It pickles as its options and the files that it
+    was made of; translations pickle without the model.
 
     Parameters
     ----------
