@@ -26,6 +26,7 @@ Array = np.ndarray[Any, Any]
 
 MOST_SOURCE_TOKENS = 256  # a longer "sentence" is cut: the models have seen none of that length
 BATCH_SENTENCES = 32
+BATCH_ROWS = 256  # of beams or samples, each with logits of its own
 SHORTLIST_SENTENCES = 16  # logits are computed of all tokens that any of them may need
 
 
@@ -149,7 +150,7 @@ class Translator:
         if shortlist:
             self.shortlist = Shortlist(_only_file(folder, "lex*.bin", "shortlist"), size)
 
-    def translate(self, texts: Iterable[str]) -> list[Translation]:
+    def translate(self, texts: Iterable[str]) -> list[Any]:
         """Translate texts.
 
         Parameters
@@ -159,8 +160,9 @@ class Translator:
 
         Returns
         -------
-        list of Translation
-            In the order of the texts.
+        list of Translation, or of lists of them, the best first, if `n_best` was given
+            In the order of the texts. At most n_best of each: the i-th has the i-th of what was
+            found of each sentence, or the last if there are fewer; a blank text has one.
 
         Raises
         ------
@@ -169,7 +171,7 @@ class Translator:
         """
         return list(self.stream(list(_each(texts))))
 
-    def stream(self, texts: Iterable[str]) -> Iterator[Translation]:
+    def stream(self, texts: Iterable[str]) -> Iterator[Any]:
         """Translate texts a few at a time, as they come.
 
         Parameters
@@ -178,8 +180,8 @@ class Translator:
 
         Yields
         ------
-        Translation
-            In the order of the texts, as they are finished.
+        Translation, or list of them
+            As translate() returns them, in the order of the texts, as they are finished.
 
         Raises
         ------
@@ -190,26 +192,30 @@ class Translator:
         groups = _groups(_each(texts), BATCH_SENTENCES)
         return (found for group in groups for found in self._translate(group))
 
-    def _translate(self, texts: list[str]) -> list[Translation]:
+    def _translate(self, texts: list[str]) -> list[Any]:
         sources = [self._lines_of_ids(text) for text in texts]
         flat = [ids for lines in sources for line in lines for ids in line]
         # Neighbours of like length waste little on padding; no result depends on the order.
         order = sorted(range(len(flat)), key=lambda i: len(flat[i]))
-        found: dict[int, Hypothesis] = {}
-        size = BATCH_SENTENCES
-        if self.shortlist:
-            size = min(size, SHORTLIST_SENTENCES)
+        found: dict[int, list[Hypothesis]] = {}
+        chosen = Options(**self.options)
+        size = SHORTLIST_SENTENCES if self.shortlist else BATCH_SENTENCES
+        rows = chosen.n_best or 1 if chosen.sample else chosen.beam_size
+        size = max(1, min(size, BATCH_ROWS // rows))
         for start in range(0, len(order), size):
             batch = order[start : start + size]
             ids = [flat[i] for i in batch]
             lists = [self.shortlist(source) for source in ids] if self.shortlist else None
             hypotheses = self.model.generate(ids, vocabulary=lists, **self.options)
+            if chosen.n_best is None:
+                hypotheses = [[one] for one in hypotheses]
             found.update(zip(batch, hypotheses, strict=True))
         number = iter(range(len(flat)))
-        return [
-            self._join([[(ids, found[next(number)]) for ids in line] for line in lines])
+        every = [
+            self._ranked([[(ids, found[next(number)]) for ids in line] for line in lines])
             for lines in sources
         ]
+        return [ranked[0] for ranked in every] if chosen.n_best is None else every
 
     def _lines_of_ids(self, text: str) -> list[list[list[int]]]:
         """Per line of a text, the ids of its sentences, each with its end."""
@@ -221,6 +227,17 @@ class Translator:
         return [
             [ids for sentence in line for ids in cut(sentence)]
             for line in sentences(text, self.language)
+        ]
+
+    def _ranked(self, lines: list[list[tuple[list[int], list[Hypothesis]]]]) -> list[Translation]:
+        """A text's translations, the best first: the i-th has the i-th hypothesis of each sentence,
+        or the last that it has."""
+        count = max((len(some) for line in lines for _, some in line), default=1)
+        return [
+            self._join(
+                [[(ids, some[min(i, len(some) - 1)]) for ids, some in line] for line in lines]
+            )
+            for i in range(count)
         ]
 
     def _join(self, lines: list[list[tuple[list[int], Hypothesis]]]) -> Translation:
