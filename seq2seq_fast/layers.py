@@ -17,7 +17,7 @@ import numpy as np
 from . import native, reference
 from .attention import attention, integer_attention
 from .cache import PANEL, KeyValueCache
-from .options import shown, token_ids
+from .checks import shown, token_ids
 from .pickling import Part
 from .runtime import current
 from .weights import Matrix, check_floats

@@ -2,7 +2,7 @@
 
 An option that does not exist is a TypeError that offers the nearest one; a value of a wrong type is
 a TypeError, one that makes no sense a ValueError. Each names the option, what was expected and what
-was given. The checks serve the options of other objects, too.
+was given.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
 
+from .checks import flag, integer, number, sequence, shown, token_ids
+
 if TYPE_CHECKING:
     from .generate import Token
     from .transformer import EncoderDecoder
@@ -26,9 +28,9 @@ Array = np.ndarray[Any, Any]
 P = ParamSpec("P")
 R = TypeVar("R")
 
-MOST_BEAMS = (
-    256  # each is a row of logits; wider searches find worse results: Koehn and Knowles, 2017
-)
+MOST_BEAMS = 256
+"""Each is a row of logits, and wider searches find worse results: Koehn and Knowles, "Six Challenges
+for Neural Machine Translation", 2017."""
 MOST_SAMPLES = 4096
 MOST_LENGTH = 1 << 62  # positions of int64, and room to add to them
 MOST_PENALTY = 16.0
@@ -196,9 +198,11 @@ class Options:
         return cls(**given)
 
     @classmethod
-    def of_texts(cls, given: dict[str, Any], where: str) -> Options:
-        """The like for texts, of which each may be several sequences of tokens."""
-        known(cls, given, where)
+    def of_texts(cls, given: dict[str, Any], user: type) -> Options:
+        """Those that a class was given, beside its own, for texts, of which each may be several
+        sequences of tokens."""
+        where = user.__name__
+        known(cls, given, where, also=user)
         for name in PER_SEQUENCE:
             if name in given:
                 raise TypeError(
@@ -285,7 +289,12 @@ PER_SEQUENCE = ("prompt", "prefix", "vocabulary", "callback")
 # ---- names ----
 
 
-def known(of: Callable[..., Any], given: Iterable[str], where: str) -> None:
+def known(
+    of: Callable[..., Any],
+    given: Iterable[str],
+    where: str,
+    also: Callable[..., Any] | None = None,
+) -> None:
     """Check the names of options.
 
     Parameters
@@ -295,6 +304,8 @@ def known(of: Callable[..., Any], given: Iterable[str], where: str) -> None:
     given : iterable of str
     where : str
         What they were given to, for the message.
+    also : callable, optional
+        Whose parameters may be what was meant, too.
 
     Raises
     ------
@@ -304,7 +315,8 @@ def known(of: Callable[..., Any], given: Iterable[str], where: str) -> None:
     names = _names(of)
     for name in given:
         if name not in names:
-            near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+            every = names if also is None else [*names, *_names(also)]
+            near = difflib.get_close_matches(name, every, n=1, cutoff=0.5)
             hint = f"; did you mean {near[0]!r}?" if near else f": it has {', '.join(names)}"
             raise TypeError(f"{where} has no option {name!r}{hint}")
 
@@ -327,71 +339,3 @@ def names_checked(function: Callable[P, R]) -> Callable[P, R]:
         return function(*args, **kwargs)
 
     return checked
-
-
-# ---- values ----
-
-
-def integer(name: str, given: Any, least: int, most: int | None = None) -> int:
-    """It as an int, if it is an integer of Python's or NumPy's from `least` to `most`."""
-    if isinstance(given, bool) or not isinstance(given, (int, np.integer)):
-        raise TypeError(f"{name} must be an integer; got {shown(given)}")
-    if given < least or (most is not None and given > most):
-        expected = f"at least {least}" if most is None else f"from {least} to {_power(most)}"
-        raise ValueError(f"{name} must be {expected}; got {shown(given)}")
-    return int(given)
-
-
-def number(name: str, given: Any, least: float, most: float) -> float:
-    """It as a float, if it is a real number of Python's or NumPy's from `least` to `most`."""
-    if isinstance(given, bool) or not isinstance(given, (int, float, np.integer, np.floating)):
-        raise TypeError(f"{name} must be a number; got {shown(given)}")
-    # NumPy's would be compared in their own type. An integer of Python's may be no float.
-    value = given if isinstance(given, int) else float(given)
-    if not least <= value <= most:  # so for NaN, too
-        raise ValueError(f"{name} must be from {least:g} to {most:g}; got {shown(given)}")
-    return float(value)
-
-
-def flag(name: str, given: Any) -> bool:
-    """It as a bool, if it is one of Python's or NumPy's."""
-    if not isinstance(given, (bool, np.bool_)):
-        raise TypeError(f"{name} must be True or False; got {shown(given)}")
-    return bool(given)
-
-
-def shown(given: Any) -> str:
-    """A short repr for a message, whatever it is."""
-    try:
-        text = repr(given)
-    except Exception:  # an integer of too many digits, say
-        text = f"<{type(given).__name__}>"
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _power(most: int) -> str:
-    """A bound, as one reads it."""
-    for bound in (most, most + 1):
-        if bound > 1 << 32 and bound & (bound - 1) == 0:
-            return f"2**{bound.bit_length() - 1}" + (" - 1" if bound > most else "")
-    return str(most)
-
-
-def sequence(name: str, given: Any, of: str) -> Any:
-    """It, if it has a length and elements in order."""
-    listed = isinstance(given, Sequence) and not isinstance(given, (str, bytes))
-    if not listed and not (isinstance(given, np.ndarray) and given.ndim):
-        raise TypeError(f"{name} must be a sequence of {of}; got {shown(given)}")
-    return given
-
-
-def token_ids(name: str, given: Any) -> Array:
-    """Token ids as an array, if they are that."""
-    try:
-        array = np.asarray(sequence(name, given, "integers"))
-    except ValueError:  # of sequences that differ in length
-        array = np.empty(0, object)
-    if array.ndim != 1 or (array.dtype.kind not in "iu" and len(given)):
-        what = array.dtype if array.ndim == 1 and array.dtype != object else shown(given)
-        raise TypeError(f"{name} must be integers; got {what}")
-    return array

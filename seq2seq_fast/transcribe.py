@@ -20,23 +20,13 @@ import numpy as np
 
 from .alignment import token_times
 from .audio import FRAME_RATE, RATE, Recording
+from .checks import flag, integer, number, sequence
 from .extras import require
 from .formats.huggingface import read_json
 from .generate import Hypothesis
 from .layers import SpectrumEmbedding, best
 from .loading import load
-from .options import (
-    LEAST_FACTOR,
-    MOST_FACTOR,
-    MOST_SAMPLES,
-    Options,
-    flag,
-    integer,
-    known,
-    names_checked,
-    number,
-    sequence,
-)
+from .options import LEAST_FACTOR, MOST_FACTOR, MOST_SAMPLES, Options, known, names_checked
 from .reference import exp, under_contract
 from .text import SpeechVocabulary
 from .transformer import State

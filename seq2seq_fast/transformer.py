@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .cache import KeyValueCache
+from .checks import sequence
 from .generate import Token, mean_over_heads, search, stream
 from .layers import (
     SSRU,
@@ -31,7 +32,7 @@ from .layers import (
     checked_ids,
     must_equal,
 )
-from .options import MOST_LENGTH, Options, sequence
+from .options import MOST_LENGTH, Options
 from .pickling import FromFiles, Part
 from .program import Chain, EncoderProgram, Idle
 from .reference import under_contract

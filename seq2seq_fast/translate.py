@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from .checks import flag, shown
 from .formats.marian import Shortlist
 from .generate import Hypothesis
 from .loading import load
-from .options import Options, flag, shown
+from .options import Options
 from .pickling import Result
 from .text import Vocabulary, sentences
 from .transformer import EncoderDecoder
@@ -126,7 +127,7 @@ class Translator:
         shortlist: bool = False,
         **options: Any,
     ) -> None:
-        chosen = Options.of_texts(options, "Translator")
+        chosen = Options.of_texts(options, Translator)
         if not isinstance(language, str):
             raise TypeError(f"language must be a str; got {shown(language)}")
         if flag("shortlist", shortlist) and chosen.rules is not None:

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seq2seq_fast import Transcriber, Translator, load
+from seq2seq_fast.checks import shown
 from seq2seq_fast.layers import LearnedPositions
-from seq2seq_fast.options import _INTEGERS, _NUMBERS, MOST_BEAMS, Options, shown
+from seq2seq_fast.options import _INTEGERS, _NUMBERS, MOST_BEAMS, Options
 from seq2seq_fast.transcribe import find_model as find_speech_model
 from seq2seq_fast.translate import find_model
 
@@ -280,6 +281,7 @@ def test_bad_sources_are_named(model, sources, error, message):
     ("options", "error", "message"),
     [
         ({"beam_sise": 2}, TypeError, "Translator has no option 'beam_sise'; did you mean 'beam_s"),
+        ({"shortlst": True}, TypeError, "no option 'shortlst'; did you mean 'shortlist'"),
         ({"temprature": 1}, TypeError, "Translator has no option 'temprature'; did you mean 'temp"),
         ({"beam_size": 0}, ValueError, "beam_size must be from 1"),
         ({"prefix": [[3]]}, TypeError, "Translator does not take prefix: it is given for each seq"),
