@@ -29,7 +29,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 MOST_BEAMS = 256
-"""Each is a row of logits, and wider searches find worse results: Koehn and Knowles, "Six Challenges
+"""Each is a row of logits, and wider ones find worse results: Koehn and Knowles, "Six Challenges
 for Neural Machine Translation", 2017."""
 MOST_SAMPLES = 4096
 MOST_LENGTH = 1 << 62  # positions of int64, and room to add to them
