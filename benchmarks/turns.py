@@ -7,7 +7,8 @@ import statistics
 import time
 
 from seq2seq_fast import native
-from seq2seq_fast.generate import Options, _Search
+from seq2seq_fast.generate import _Search
+from seq2seq_fast.options import Options
 
 
 def rounds(contestants, count):
@@ -38,7 +39,7 @@ def at_most(times, least):
 
 def share_of_python(model, sources, **options):
     """The part of a search's steps that is not spent in the kernel; encoding does not count."""
-    chosen = Options(**options).checked(model.vocabulary_size, len(sources))
+    chosen = Options.of(options, "generate")
     shares = []
     for _ in range(5):
         running = _Search(model, model.start(model.encode(sources)), chosen, 1, tells=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,8 @@ class KeyValueCache:
 
     Keys lie packed, sixteen to a panel, so that the kernel need not transpose them at each step.
     Every sequence has a length of its own. Attention over a cache has the same bits as over the
-    arrays ``cache.keys()`` and ``cache.values()`` with ``key_lengths=cache.lengths``.
+    arrays ``cache.keys()`` and ``cache.values()`` with ``key_lengths=cache.lengths``. It pickles
+    what it holds.
 
     Parameters
     ----------
@@ -195,8 +195,31 @@ class KeyValueCache:
     def select(self, sequences: ArrayLike) -> KeyValueCache:
         """Another cache, whose sequence b is this one's sequence ``sequences[b]``: see reorder()
         for what they may be."""
-        other = copy.copy(self)
+        other = self._alias()
         other.reorder(sequences)
+        return other
+
+    def __copy__(self) -> KeyValueCache:
+        return self.copy()
+
+    def __deepcopy__(self, memo: Any) -> KeyValueCache:
+        return self.copy()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the room that is not used."""
+        longest = int(self._lengths.max(initial=0))
+        keys, values = self._keys[:, :, : -(-longest // PANEL)], self._values[:, :, :longest]
+        return {**vars(self), "_keys": keys, "_values": values, "_capacity": self.capacity}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        capacity = state.pop("_capacity")
+        vars(self).update(state)
+        self._move(slice(None), capacity)
+
+    def _alias(self) -> KeyValueCache:
+        """Another of the same arrays, which is to move to others."""
+        other = object.__new__(type(self))
+        vars(other).update(vars(self))
         return other
 
     def truncate(self, length: ArrayLike) -> None:
@@ -261,7 +284,7 @@ class KeyValueCache:
 
     def with_room(self, capacity: int) -> KeyValueCache:
         """A copy of another capacity, at least that of the longest sequence."""
-        other = copy.copy(self)
+        other = self._alias()
         other._move(slice(None), capacity)
         return other
 

@@ -7,15 +7,14 @@ depends on the others.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from . import reference
 from .layers import best
+from .options import Options
 from .program import Program
 from .runtime import current
 
@@ -41,157 +40,6 @@ class Token(NamedTuple):
 
     id: int
     score: float  # log-probability
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to decode. The defaults are greedy search.
-
-    Parameters
-    ----------
-    beam_size : int
-        Beam search where more than 1: Graves, "Sequence Transduction with RNNs", 2012.
-    n_best : int, optional
-        Return a list of so many hypotheses, the best first; with `sample`, so many samples.
-    max_length, min_length : int
-        Of a result's tokens, the end included; by default at most 10 + 2.5 x the source's own
-        length.
-    length_penalty : float
-        A sum of log-probabilities is divided by length ** length_penalty before it is compared.
-    coverage_penalty : float
-        Times the sum over source tokens of log(min(attention paid, 1)), of the last layer's mean
-        over heads, is added: Wu et al., "Google's Neural Machine Translation System", 2016.
-    patience : float
-        A beam search ends with beam_size * patience hypotheses: Kasai et al., "A Call for
-        Clarification in Beam Search", 2022.
-    early_stopping : bool
-        End a beam search as soon as the best beam is finished.
-    sample : bool
-        Draw tokens instead of taking the likeliest.
-    temperature : float
-        Logits are divided by it before a draw.
-    top_k : int
-        Draw from so many likeliest tokens only; 0 for all.
-    top_p : float
-        Draw from the likeliest tokens only that together are as likely as this: Holtzman et al.,
-        "The Curious Case of Neural Text Degeneration", 2020.
-    seed : int
-        Of the draws. A source draws the same whatever its neighbours.
-    repetition_penalty : float
-        Logits of tokens that are there already are divided by it (multiplied, if negative): Keskar
-        et al., "CTRL", 2019.
-    no_repeat_ngram : int
-        No n tokens in a row occur twice; 0 for no such rule.
-    prompt : sequence of sequences of int, optional
-        Tokens that the decoder reads first, in place of the model's own beginning; all of one
-        length. They are not part of the result.
-    prefix : sequence of sequences of int, optional
-        Tokens that each result begins with.
-    suppress : sequence of int
-        Tokens that never occur.
-    require : sequence of int
-        Tokens that every result has at least once: the end waits for them.
-    vocabulary : sequence of sequences of int, optional
-        For each source the only tokens that may occur (a shortlist), the end among them. Others are
-        not computed, and take no part in probabilities.
-    rules : callable, optional
-        Called before each choice with the tokens so far, (rows, position), and the logits, (rows,
-        vocabulary), which it may change: rules of a model's own. Not with a shortlist.
-    callback : callable, optional
-        Called with a source's number and each of its tokens as soon as that is found; not with
-        beams.
-
-    Examples
-    --------
-    >>> Options(beam_size=4, n_best=5).checked(vocabulary_size=32000, sources=1)
-    Traceback (most recent call last):
-    ValueError: n_best must be at most beam_size, 4; got 5
-    """
-
-    beam_size: int = 1
-    n_best: int | None = None
-    max_length: int | None = None
-    min_length: int = 0
-    length_penalty: float = 1.0
-    coverage_penalty: float = 0.0
-    patience: float = 1.0
-    early_stopping: bool = False
-    sample: bool = False
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-    seed: int = 0
-    repetition_penalty: float = 1.0
-    no_repeat_ngram: int = 0
-    prompt: Sequence[Sequence[int]] | None = None
-    prefix: Sequence[Sequence[int]] | None = None
-    suppress: Sequence[int] = ()
-    require: Sequence[int] = ()
-    vocabulary: Sequence[Sequence[int]] | None = None
-    rules: Callable[[Array, Array], None] | None = None
-    callback: Callable[[int, Token], Any] | None = None
-
-    def checked(self, vocabulary_size: int, sources: int) -> Options:
-        """Itself.
-
-        Raises
-        ------
-        TypeError, ValueError
-            An option makes no sense; the message names it.
-        """
-
-        def check(name: str, fine: bool, expected: str) -> None:
-            if not fine:
-                raise ValueError(f"{name} must be {expected}; got {getattr(self, name)!r}")
-
-        for name in ("beam_size", "n_best", "max_length"):
-            given = getattr(self, name)
-            check(name, given is None or (_is_integer(given) and given >= 1), "at least 1")
-        for name in ("min_length", "top_k", "no_repeat_ngram", "seed"):
-            given = getattr(self, name)
-            check(name, _is_integer(given) and given >= 0, "an integer of at least 0")
-        check("seed", self.seed < 1 << 128, "less than 2^128")
-        for name in ("length_penalty", "coverage_penalty"):
-            check(name, math.isfinite(getattr(self, name)), "finite")
-        for name in ("patience", "temperature", "repetition_penalty"):
-            check(name, 0 < getattr(self, name) < math.inf, "positive")
-        check("top_p", 0 < self.top_p <= 1, "over 0, at most 1")
-        if self.n_best is not None and not self.sample:
-            check("n_best", self.n_best <= self.beam_size, f"at most beam_size, {self.beam_size}")
-        if self.beam_size > 1 and (self.sample or self.callback):
-            raise ValueError("beam_size must be 1 with sample or callback")
-        if self.rules and self.vocabulary is not None:
-            raise ValueError("rules must be None with vocabulary")
-        for name in ("prompt", "prefix", "vocabulary"):
-            given = getattr(self, name)
-            check(
-                name, given is None or len(given) == sources, f"one for each of {sources} sources"
-            )
-        if self.prompt is not None and (len({len(ids) for ids in self.prompt}) != 1):
-            raise ValueError("prompt must hold sequences of one length")
-        check("prompt", self.prompt is None or len(self.prompt[0]) > 0, "not empty")
-        for name, ids in (
-            ("suppress", self.suppress),
-            ("require", self.require),
-            *(("prompt", ids) for ids in self.prompt or ()),
-            *(("prefix", ids) for ids in self.prefix or ()),
-            *(("vocabulary", ids) for ids in self.vocabulary or ()),
-        ):
-            if not len(ids):
-                continue
-            array = np.asarray(ids)
-            if array.dtype.kind not in "iu":
-                raise TypeError(f"{name} must be integers; got {array.dtype}")
-            if not 0 <= array.min() <= array.max() < vocabulary_size:
-                raise ValueError(
-                    f"{name} must be from 0 to {vocabulary_size - 1};"
-                    f" got {array.min()} to {array.max()}"
-                )
-        return self
-
-
-def _is_integer(given: Any) -> bool:
-    return isinstance(given, (int, np.integer)) and not isinstance(given, bool)
 
 
 SOME_TOKENS = 64  # of a result that there is room for at first
@@ -222,8 +70,6 @@ def search(model: EncoderDecoder, state: State, options: Options) -> list[list[H
 
 def stream(model: EncoderDecoder, state: State, options: Options) -> Iterator[Token]:
     """The tokens of one sequence, without the end."""
-    if options.beam_size > 1:
-        raise ValueError(f"beam_size must be 1 for a stream; got {options.beam_size}")
     running = reference.under_contract(_Search)(model, state, options, 1, tells=True)
     advance = reference.under_contract(running.advance)
     while running.rows:
@@ -266,7 +112,10 @@ class _Search:
         count = len(state.lengths)
         self.lengths = state.lengths
         self.found: list[list[Hypothesis]] = [[] for _ in range(count)]
-        self.limits = np.array([options.max_length or most_tokens(n) for n in self.lengths])
+        left = model.positions - state.position
+        self.limits = np.array(
+            [min(options.max_length or most_tokens(n), left) for n in self.lengths]
+        )
         self.sources: Array = np.arange(count)  # that are running; of each, its number
         self.steps: Program | _Steps
         # Attention is what a program does not give.

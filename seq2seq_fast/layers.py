@@ -17,6 +17,8 @@ import numpy as np
 from . import native, reference
 from .attention import attention, integer_attention
 from .cache import PANEL, KeyValueCache
+from .checks import shown, token_ids
+from .pickling import Part
 from .runtime import current
 from .weights import Matrix, check_floats
 
@@ -24,7 +26,7 @@ Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True, eq=False)
-class Linear:
+class Linear(Part):
     """activation(x W + b)."""
 
     matrix: Matrix
@@ -255,7 +257,7 @@ class LearnedPositions:
 
 
 @dataclass(frozen=True, eq=False)
-class Embedding:
+class Embedding(Part):
     """norm(table[id] * scale + position)."""
 
     matrix: Matrix  # an output for each token
@@ -289,16 +291,23 @@ class Embedding:
         Raises
         ------
         TypeError, ValueError
-            No sequence, an empty one, or an id that is not in the vocabulary.
+            No sequence, an empty one, or an id that is not in the vocabulary; the message names the
+            sequence.
         """
         if len(sources) == 0:
-            raise ValueError("ids must hold at least one sequence")
-        lengths = [len(ids) for ids in sources]
-        if 0 in lengths:
-            raise ValueError(f"ids: sequence {lengths.index(0)} is empty")
-        padded = np.zeros((len(sources), max(lengths)), np.int64)
-        for row, ids in zip(padded, sources, strict=True):
-            row[: len(ids)] = checked_ids(np.asarray(ids), self.size, "ids")
+            raise ValueError("sources must hold at least one sequence")
+        every = []
+        for i, ids in enumerate(sources):
+            name = f"sources[{i}]"
+            given = token_ids(name, ids)
+            if not len(given):
+                raise ValueError(f"{name} must not be empty")
+            every.append(checked_ids(given, self.size, name))
+            _check_positions(name, self.positions, len(given))
+        lengths = [len(ids) for ids in every]
+        padded = np.zeros((len(every), max(lengths)), np.int64)
+        for row, ids in zip(padded, every, strict=True):
+            row[: len(ids)] = ids
         return self(padded), np.array(lengths, np.int64)
 
     def __call__(self, ids: Array, start: int = 0) -> Array:
@@ -313,6 +322,14 @@ class Embedding:
         if self.positions is not None:
             rows = rows + self.positions(start, rows.shape[1])
         return rows if self.norm is None else self.norm(rows)
+
+
+def _check_positions(name: str, positions: Sinusoids | LearnedPositions | None, time: int) -> None:
+    """Raises ValueError unless the model has positions for a source."""
+    if positions is not None and time > positions.most:
+        raise ValueError(
+            f"{name} must take at most {positions.most} positions, as the model has; got {time}"
+        )
 
 
 def checked_ids(ids: Array, size: int, name: str) -> Array:
@@ -360,15 +377,17 @@ class SpectrumEmbedding:
             No spectrum, an empty one, or one of another shape or type.
         """
         if len(sources) == 0:
-            raise ValueError("spectra: expected at least one")
+            raise ValueError("sources must hold at least one spectrum")
         for i, spectrum in enumerate(sources):
             if not isinstance(spectrum, np.ndarray) or spectrum.dtype != np.float32:
-                raise TypeError(f"spectra: expected float32 arrays; got {spectrum!r:.60}")
+                what = spectrum.dtype if isinstance(spectrum, np.ndarray) else shown(spectrum)
+                raise TypeError(f"sources[{i}] must be an array of float32; got {what}")
             if spectrum.ndim != 2 or spectrum.shape[1] != self.bands or not len(spectrum):
                 raise ValueError(
-                    f"spectra: expected shapes (frames, {self.bands}); spectrum {i} has"
-                    f" {spectrum.shape}"
+                    f"sources[{i}] must have the shape (frames, {self.bands}); got {spectrum.shape}"
                 )
+            time = self.second.length(self.first.length(len(spectrum)))
+            _check_positions(f"sources[{i}]", self.positions, time)
         every = [self._one(spectrum) for spectrum in sources]
         lengths = np.array([len(x) for x in every], np.int64)
         if len(every) == 1:

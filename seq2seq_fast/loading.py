@@ -27,6 +27,7 @@ from .layers import (
     Sinusoids,
     SpectrumEmbedding,
 )
+from .pickling import Origin
 from .saving import is_saved, restore
 from .transformer import Decoder, DecoderLayer, Encoder, EncoderDecoder, EncoderLayer, NormPlace
 from .weights import WEIGHTS, Matrix, Rows
@@ -85,13 +86,15 @@ def load(path: str | os.PathLike[str], *, weights: str | None = None) -> Encoder
         raise ValueError(f"weights must be one of {', '.join(WEIGHTS)}; got {weights!r}")
     file = model_file(Path(path))
     in_parts = file.name == huggingface.INDEX
+    arguments = {"path": os.path.abspath(path), "weights": weights}
+    origin = Origin(load, arguments, _files_of(file))
     kind = sniff.SAFETENSORS if in_parts else sniff.expect(file, *_BUILDERS)
     if kind == sniff.SAFETENSORS and not in_parts and is_saved(file):
         if weights is not None:
             raise ValueError(f"{file}: weights must be left out: they are as they were saved")
-        return restore(file)
+        return origin.of(restore(file))
     try:
-        return _BUILDERS[kind](file, weights).model()
+        return origin.of(_BUILDERS[kind](file, weights).model())
     except ValueError as error:
         # What the parts of a model themselves find amiss does not name the file.
         named = any(str(error).startswith(f"{one}: ") for one in file.parent.iterdir())
@@ -124,6 +127,14 @@ def model_file(path: Path) -> Path:
             f"{path}: expected one model*.bin, .npz or .safetensors in this folder; found {names}"
         )
     return found[0]
+
+
+def _files_of(file: Path) -> list[Path]:
+    """All files that a model is made of: its weights, what they are listed in or described by."""
+    beside = ["config.json", "*vocabulary.json", "*vocabulary.txt"]
+    if file.name == huggingface.INDEX:
+        beside.append("*.safetensors")
+    return [file, *(found for pattern in beside for found in sorted(file.parent.glob(pattern)))]
 
 
 class _Builder:

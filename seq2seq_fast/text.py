@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import cast
 
 from .extras import require
+from .pickling import FromFiles, Origin
 
 
 def sentences(text: str, language: str = "en") -> list[list[str]]:
@@ -24,7 +25,7 @@ SPACELESS = ("zh", "ja", "th", "lo", "my", "yue")
 """Languages written without spaces between words."""
 
 
-class SpeechVocabulary:
+class SpeechVocabulary(FromFiles):
     """Whisper's tokens (``tokenizer.json``): text, then tokens of languages, tasks and times.
 
     Parameters
@@ -76,6 +77,8 @@ class SpeechVocabulary:
             for token in range(self.start + 1, min(self.tasks.values())):
                 name = self._tokenizer.id_to_token(token) or ""
                 self.languages[name.strip("<|>")] = token
+        arguments = {"path": os.path.abspath(path), "size": size}
+        Origin(SpeechVocabulary, arguments, [path]).of(self)
 
     def encode(self, text: str) -> list[int]:
         """The tokens of a text."""

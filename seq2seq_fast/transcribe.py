@@ -20,11 +20,13 @@ import numpy as np
 
 from .alignment import token_times
 from .audio import FRAME_RATE, RATE, Recording
+from .checks import flag, integer, number, sequence
 from .extras import require
 from .formats.huggingface import read_json
 from .generate import Hypothesis
 from .layers import SpectrumEmbedding, best
 from .loading import load
+from .options import LEAST_FACTOR, MOST_FACTOR, MOST_SAMPLES, Options, known, names_checked
 from .reference import exp, under_contract
 from .text import SpeechVocabulary
 from .transformer import State
@@ -95,7 +97,7 @@ class Transcriber:
     beam_size : int
         1 for the likeliest token at each step.
     patience, length_penalty : float
-        Of the beam search; see `seq2seq_fast.generate.Options`.
+        Of the beam search; see `seq2seq_fast.options.Options`.
     temperatures : sequence of float
         What is tried in turn while a result is doubtful; 0 is the search, others are draws.
     best_of : int
@@ -126,6 +128,7 @@ class Transcriber:
     'Had he married a more amiable woman'
     """
 
+    @names_checked
     def __init__(
         self,
         path: str | os.PathLike[str],
@@ -142,15 +145,20 @@ class Transcriber:
         silence: float = 0.6,
         carry_text: bool = True,
     ) -> None:
-        if not temperatures or not all(0 <= t < math.inf for t in temperatures):
-            raise ValueError(f"temperatures must be 0 or positive; got {temperatures!r}")
-        self.search = {
+        self.search: dict[str, Any] = {
             "beam_size": beam_size, "patience": patience, "length_penalty": length_penalty
         }  # fmt: skip
-        self.draws = {"sample": True, "n_best": best_of, "seed": seed}
-        self.temperatures = temperatures
-        self.most_repetition, self.least_score = most_repetition, least_score
-        self.silence, self.carry_text = silence, carry_text
+        self.draws: dict[str, Any] = {
+            "sample": True, "n_best": integer("best_of", best_of, 1, MOST_SAMPLES), "seed": seed
+        }  # fmt: skip
+        Options(**self.search)
+        Options(**self.draws)
+        self.temperatures = _temperatures(temperatures)
+        # An infinite one never holds.
+        self.most_repetition = number("most_repetition", most_repetition, 0, math.inf)
+        self.least_score = number("least_score", least_score, -math.inf, math.inf)
+        self.silence = number("silence", silence, 0, math.inf)
+        self.carry_text = flag("carry_text", carry_text)
         folder = Path(path)
         self.model = load(folder, weights=weights)
         folder = folder if folder.is_dir() else folder.parent
@@ -218,6 +226,7 @@ class Transcriber:
         """Codes of the languages that the model knows."""
         return list(self.vocabulary.languages) or ["en"]
 
+    @names_checked
     def transcribe(
         self,
         audio: Sound,
@@ -289,6 +298,7 @@ class Transcriber:
         FileNotFoundError, ValueError
             As transcribe() does, before the first segment.
         """
+        known(Transcriber.transcribe, options, "Transcriber.stream")
         return _Running(self, audio, language, **options).segments()
 
     def detect_language(self, audio: Sound, *, rate: int = RATE) -> dict[str, float]:
@@ -538,6 +548,17 @@ class _Running:
                 at += count
             result.append(words)
         return result
+
+
+def _temperatures(given: Sequence[float]) -> tuple[float, ...]:
+    """Them, if each is 0 or what can be drawn at."""
+    if not len(sequence("temperatures", given, "numbers")):
+        raise ValueError("temperatures must be at least one number; got none")
+    least, most = LEAST_FACTOR, MOST_FACTOR
+    return tuple(
+        0.0 if number(name, one, 0, most) == 0 else number(name, one, least, most)
+        for name, one in ((f"temperatures[{i}]", one) for i, one in enumerate(given))
+    )
 
 
 def _recording(audio: Sound, rate: int) -> Recording:

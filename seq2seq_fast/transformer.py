@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .cache import KeyValueCache
-from .generate import Options, Token, mean_over_heads, search, stream
+from .checks import sequence
+from .generate import Token, mean_over_heads, search, stream
 from .layers import (
     SSRU,
     Cell,
@@ -31,6 +32,8 @@ from .layers import (
     checked_ids,
     must_equal,
 )
+from .options import MOST_LENGTH, Options
+from .pickling import FromFiles, Part
 from .program import Chain, EncoderProgram, Idle
 from .reference import under_contract
 from .runtime import current
@@ -125,7 +128,7 @@ class DecoderLayer:
 
 
 @dataclass(frozen=True, eq=False)
-class Encoder:
+class Encoder(Part):
     embedding: Embedding | SpectrumEmbedding
     layers: tuple[EncoderLayer, ...]
     norm: Norm | None = None
@@ -278,8 +281,12 @@ class Step(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class EncoderDecoder:
+class EncoderDecoder(FromFiles, Part):
     """A model, as load() makes it. Its weights are read-only; any number of threads may use it.
+
+    One that was loaded pickles as the path that it was loaded from, and the type of its weights:
+    where it is unpickled, it is loaded from there. One that was put together by hand pickles its
+    arrays.
 
     Parameters
     ----------
@@ -342,6 +349,12 @@ class EncoderDecoder:
         return self.decoder.output.matrix.outputs
 
     @property
+    def positions(self) -> int:
+        """Tokens that the decoder can read, one after the other."""
+        positions = self.decoder.embedding.positions
+        return MOST_LENGTH if positions is None else positions.most
+
+    @property
     def nbytes(self) -> int:
         """Bytes of all weights, each counted once."""
         return sum(array.nbytes for array in _distinct_arrays(self))
@@ -364,10 +377,10 @@ class EncoderDecoder:
         Raises
         ------
         TypeError, ValueError
-            No source, an empty one, an id that is not in the vocabulary, a spectrum of another
-            shape.
+            No source, an empty one or one that the model has no positions for, an id that is not in
+            the vocabulary, a spectrum of another shape.
         """
-        return self.encoder(sources)
+        return self.encoder(sequence("sources", sources, "sequences of token ids, or of spectra"))
 
     @under_contract
     def start(self, memory: Memory, *, beams: int = 1, vocabulary: Array | None = None) -> State:
@@ -486,7 +499,7 @@ class EncoderDecoder:
         sources : sequence of sequences of int, or of ndarrays of float32, or a State
             As for encode(); or a state with one row to a sequence, to go on from.
         **options
-            The fields of `seq2seq_fast.generate.Options`: beam_size, n_best, max_length,
+            The fields of `seq2seq_fast.options.Options`: beam_size, n_best, max_length,
             length_penalty, temperature and so on.
 
         Returns
@@ -508,8 +521,11 @@ class EncoderDecoder:
         >>> found[0].score >= found[1].score
         True
         """
-        given = sources.rows if isinstance(sources, State) else len(sources)
-        chosen = Options(**options).checked(self.vocabulary_size, given)
+        chosen = Options.of(options, "generate")
+        if isinstance(sources, State):
+            chosen.fit(self, sources.rows, sources.position)
+        else:
+            chosen.fit(self, len(sequence("sources", sources, "sequences of token ids")))
         found = search(self, self._begun(sources), chosen)
         return [one[0] for one in found] if chosen.n_best is None else found
 
@@ -531,9 +547,15 @@ class EncoderDecoder:
         Raises
         ------
         TypeError, ValueError
-            As generate() does, before the first token; also for a beam search.
+            As generate() does, before the first token; also for a beam search, n_best or callback.
         """
-        chosen = Options(**options).checked(self.vocabulary_size, 1)
+        chosen = Options.of(options, "stream")
+        if chosen.beam_size > 1:
+            raise ValueError(f"beam_size must be 1 for a stream; got {chosen.beam_size}")
+        for name in ("n_best", "callback"):
+            if getattr(chosen, name) is not None:
+                raise ValueError(f"{name} must be left out of a stream, which gives each token")
+        chosen.fit(self, 1, source.position if isinstance(source, State) else 0)
         return stream(self, self._begun(source if isinstance(source, State) else [source]), chosen)
 
     def _begun(self, sources: Sequence[Any] | State) -> State:

@@ -7,15 +7,17 @@ import importlib.util
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .checks import flag, shown
 from .formats.marian import Shortlist
 from .generate import Hypothesis
 from .loading import load, model_file
+from .options import Options
+from .pickling import Result
 from .text import sentences
 from .transformer import EncoderDecoder
 from .vocabularies import FilePath, find_vocabulary
@@ -26,12 +28,13 @@ Array = np.ndarray[Any, Any]
 
 MOST_SOURCE_TOKENS = 256  # a longer "sentence" is cut: the models have seen none of that length
 BATCH_SENTENCES = 32
+BATCH_ROWS = 256  # of beams or samples, each with logits of its own
 SHORTLIST_SENTENCES = 16  # logits are computed of all tokens that any of them may need
 
 
 @dataclass(frozen=True, eq=False)
-class Translation:
-    """A translated text."""
+class Translation(Result):
+    """A translated text. It pickles without its model's weights."""
 
     text: str
     tokens: list[str]  # of the translation, all sentences in turn
@@ -82,7 +85,8 @@ class Translator:
     """Translates text with a published model.
 
     A translation depends on its own text alone: not on the other texts, the backend, the
-    instruction set or the number of threads.
+    instruction set or the number of threads. It pickles as its options and the files that it
+    was made of; translations pickle without the model.
 
     Parameters
     ----------
@@ -99,12 +103,15 @@ class Translator:
         Choose among the target tokens that the model's ``lex*.bin`` has for a sentence's own source
         tokens: faster, and now and then another translation.
     **options
-        How to decode: see `seq2seq_fast.generate.Options`; beam_size, say.
+        How to decode: see `seq2seq_fast.options.Options`; beam_size, say. Those that are given for
+        each sequence of tokens are left to the model's own generate().
 
     Raises
     ------
     FileNotFoundError, ValueError
         As load() does; also if the vocabulary is missing or is not the model's.
+    TypeError, ValueError
+        An option that does not exist or makes no sense.
     ImportError
         The extra "text" is not installed.
 
@@ -125,8 +132,14 @@ class Translator:
         shortlist: bool = False,
         **options: Any,
     ) -> None:
+        chosen = Options.of_texts(options, Translator)
+        if not isinstance(language, str):
+            raise TypeError(f"language must be a str; got {shown(language)}")
+        if flag("shortlist", shortlist) and chosen.rules is not None:
+            raise ValueError("rules must be None with shortlist")
         self.options = options
         self.model = load(path, weights=weights)
+        chosen.fit(self.model)
         self.language = language
         self.vocabulary = find_vocabulary(path, self.model, vocabulary)
         self.shortlist = None
@@ -134,7 +147,7 @@ class Translator:
             lex = _only_file(model_file(Path(path)).parent, "lex*.bin", "shortlist")
             self.shortlist = Shortlist(lex, self.model.vocabulary_size)
 
-    def translate(self, texts: Iterable[str]) -> list[Translation]:
+    def translate(self, texts: Iterable[str]) -> list[Any]:
         """Translate texts.
 
         Parameters
@@ -144,20 +157,18 @@ class Translator:
 
         Returns
         -------
-        list of Translation
-            In the order of the texts.
+        list of Translation, or of lists of them, the best first, if `n_best` was given
+            In the order of the texts. At most n_best of each: the i-th has the i-th of what was
+            found of each sentence, or the last if there are fewer; a blank text has one.
 
         Raises
         ------
         TypeError
-            `texts` holds something else than str, or is a str itself.
+            `texts` holds something else than str, or is a str itself; the message says where.
         """
-        given = [] if isinstance(texts, str) else list(texts)
-        if isinstance(texts, str) or not all(isinstance(text, str) for text in given):
-            raise TypeError(f"texts must be a list of str; got {texts!r:.60}")
-        return list(self.stream(given))
+        return list(self.stream(list(_each(texts))))
 
-    def stream(self, texts: Iterable[str]) -> Iterator[Translation]:
+    def stream(self, texts: Iterable[str]) -> Iterator[Any]:
         """Translate texts a few at a time, as they come.
 
         Parameters
@@ -166,33 +177,42 @@ class Translator:
 
         Yields
         ------
-        Translation
-            In the order of the texts, as they are finished.
-        """
-        source = iter(texts)
-        while group := list(islice(source, BATCH_SENTENCES)):
-            yield from self._translate(group)
+        Translation, or list of them
+            As translate() returns them, in the order of the texts, as they are finished.
 
-    def _translate(self, texts: list[str]) -> list[Translation]:
+        Raises
+        ------
+        TypeError
+            As translate() does: at once if `texts` is no iterable of str, and for one of the texts
+            when all before it have been given, as any error is that `texts` itself raises.
+        """
+        groups = _groups(_each(texts), BATCH_SENTENCES)
+        return (found for group in groups for found in self._translate(group))
+
+    def _translate(self, texts: list[str]) -> list[Any]:
         sources = [self._lines_of_ids(text) for text in texts]
         flat = [ids for lines in sources for line in lines for ids in line]
         # Neighbours of like length waste little on padding; no result depends on the order.
         order = sorted(range(len(flat)), key=lambda i: len(flat[i]))
-        found: dict[int, Hypothesis] = {}
-        size = BATCH_SENTENCES
-        if self.shortlist:
-            size = min(size, SHORTLIST_SENTENCES)
+        found: dict[int, list[Hypothesis]] = {}
+        chosen = Options(**self.options)
+        size = SHORTLIST_SENTENCES if self.shortlist else BATCH_SENTENCES
+        rows = chosen.n_best or 1 if chosen.sample else chosen.beam_size
+        size = max(1, min(size, BATCH_ROWS // rows))
         for start in range(0, len(order), size):
             batch = order[start : start + size]
             ids = [flat[i] for i in batch]
             lists = [self.shortlist(source) for source in ids] if self.shortlist else None
             hypotheses = self.model.generate(ids, vocabulary=lists, **self.options)
+            if chosen.n_best is None:
+                hypotheses = [[one] for one in hypotheses]
             found.update(zip(batch, hypotheses, strict=True))
         number = iter(range(len(flat)))
-        return [
-            self._join([[(ids, found[next(number)]) for ids in line] for line in lines])
+        every = [
+            self._ranked([[(ids, found[next(number)]) for ids in line] for line in lines])
             for lines in sources
         ]
+        return [ranked[0] for ranked in every] if chosen.n_best is None else every
 
     def _lines_of_ids(self, text: str) -> list[list[list[int]]]:
         """Per line of a text, the ids of its sentences, each with its end."""
@@ -205,6 +225,17 @@ class Translator:
         return [
             [ids for sentence in line for ids in cut(sentence)]
             for line in sentences(text, self.language)
+        ]
+
+    def _ranked(self, lines: list[list[tuple[list[int], list[Hypothesis]]]]) -> list[Translation]:
+        """A text's translations, the best first: the i-th has the i-th hypothesis of each sentence,
+        or the last that it has."""
+        count = max((len(some) for line in lines for _, some in line), default=1)
+        return [
+            self._join(
+                [[(ids, some[min(i, len(some) - 1)]) for ids, some in line] for line in lines]
+            )
+            for i in range(count)
         ]
 
     def _join(self, lines: list[list[tuple[list[int], Hypothesis]]]) -> Translation:
@@ -222,6 +253,44 @@ class Translator:
             parts=parts,
             model=self.model,
         )
+
+
+def _each(texts: Iterable[str]) -> Iterator[str]:
+    """The texts, each checked when it comes."""
+    given: Iterator[Any] = iter(())
+    try:
+        given = iter(texts)
+        fine = not isinstance(texts, (str, bytes))
+    except TypeError:
+        fine = False
+    if not fine:
+        raise TypeError(f"texts must be a list or another iterable of str; got {shown(texts)}")
+
+    def checked() -> Iterator[str]:
+        for i, text in enumerate(given):
+            if not isinstance(text, str):
+                hint = ": decode it" if isinstance(text, bytes) else ""
+                raise TypeError(f"texts[{i}] must be a str; got {shown(text)}{hint}")
+            yield text
+
+    return checked()
+
+
+def _groups(texts: Iterator[str], size: int) -> Iterator[list[str]]:
+    """Some at a time. An error comes when all before it have been given."""
+    group: list[str] = []
+    try:
+        for text in texts:
+            group.append(text)
+            if len(group) == size:
+                yield group
+                group = []
+    except Exception:
+        if group:
+            yield group
+        raise
+    if group:
+        yield group
 
 
 def _only_file(folder: Path, pattern: str, what: str) -> Path:

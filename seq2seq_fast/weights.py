@@ -10,6 +10,7 @@ import numpy as np
 
 from .aligned import aligned_zeros
 from .dtypes import narrow, wide
+from .pickling import Part
 
 __all__ = ["WEIGHTS", "Matrix"]
 
@@ -25,7 +26,7 @@ WEIGHTS = ("float32", "float16", "int8")
 
 
 @dataclass(frozen=True, eq=False)
-class Matrix:
+class Matrix(Part):
     """Weights (outputs, inputs) in panels of sixteen outputs, the last one padded with zeros.
 
     An eight-bit weight is what the real one gave when it was multiplied by its output's scale.

@@ -96,12 +96,12 @@ def test_same_options(backend, tmp_path, beams, theirs, ours):
 
 
 def test_positions_end(backend, tmp_path):
-    """Where the model has seen no more, an error says so; a far limit alone is none."""
+    """Where the model has seen no more, an error says so before anything is decoded."""
     random_ctranslate2.write(tmp_path, positions=40, spread=3.0)
     model = load(tmp_path)
     found = model.generate(SOURCES, max_length=40, suppress=[EOS])
     assert all(len(one.tokens) == 40 for one in found)
-    with pytest.raises(ValueError, match="the model knows 40 positions; got a sequence of 41"):
+    with pytest.raises(ValueError, match="max_length must be at most 40, since the model has"):
         model.generate(SOURCES, max_length=10**9, suppress=[EOS])
 
 

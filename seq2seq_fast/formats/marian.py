@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ..pickling import FromFiles, Origin
 from . import sniff
 from .stored import Stored
 
@@ -211,7 +212,7 @@ def _config(data: bytes) -> dict[str, str]:
     return {key: value.rstrip().strip("\"'") for key, value in pairs}
 
 
-class Shortlist:
+class Shortlist(FromFiles):
     """Which target tokens a source token's translation may need (`lex.*.s2t.bin`).
 
     Layout::
@@ -251,6 +252,8 @@ class Shortlist:
         if entries and self._list.max() >= vocabulary_size:
             raise fail(f"holds the token {self._list.max()} of a vocabulary of {vocabulary_size}")
         self._first, self._size = first, vocabulary_size
+        arguments = {"path": os.path.abspath(path), "vocabulary_size": vocabulary_size}
+        Origin(Shortlist, arguments, [path]).of(self)
 
     def __call__(self, ids: Sequence[int]) -> Array:
         """The target tokens that the source tokens `ids` may need, rising."""
