@@ -112,5 +112,4 @@ def parts(tokens: list[int], first_time: int, heard: int) -> tuple[list[Part], i
         if start < at:
             found.append(Part(start, at, slice(begin, end)))
         begin = end
-    done = 0 if closed else frame(tokens[begin - 1])
-    return found, done or heard
+    return found, heard if closed else at or heard

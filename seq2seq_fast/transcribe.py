@@ -166,6 +166,7 @@ class Transcriber:
         prompt: str | None = None,
         words: bool = False,
         clip_timestamps: Clips = None,
+        vad_filter: bool = False,
         progress: Callable[[float], Any] | None = None,
     ) -> Transcription:
         """Write down what is said.
@@ -189,6 +190,8 @@ class Transcriber:
         clip_timestamps : sequence of float or str, optional
             Seconds start, end, start, end ... of the parts that are heard, the last up to the end
             if its end is left out; or as a string, such as "0,5.5,10". All if left out.
+        vad_filter : bool
+            Take for silence what a detector finds no speech in. Needs the extra "vad".
         progress : callable, optional
             Called with the seconds of sound that are done, whenever they are more.
 
@@ -207,18 +210,14 @@ class Transcriber:
         """
         stream = self.stream(
             audio, language, rate=rate, task=task, prompt=prompt, words=words,
-            clip_timestamps=clip_timestamps, progress=progress,
+            clip_timestamps=clip_timestamps, vad_filter=vad_filter, progress=progress,
         )  # fmt: skip
         segments = list(stream)
         text = "".join(segment.text for segment in segments).strip()
-        # At the end they are known.
-        return Transcription(
-            text,
-            segments,
-            stream.language or "",
-            stream.duration or 0.0,
-            stream.language_probability or 0.0,
-        )
+        language, probability_of_it = stream.language, stream.language_probability
+        duration = stream.duration
+        assert language is not None and probability_of_it is not None and duration is not None
+        return Transcription(text, segments, language, duration, probability_of_it)
 
     def stream(
         self,
@@ -230,6 +229,7 @@ class Transcriber:
         prompt: str | None = None,
         words: bool = False,
         clip_timestamps: Clips = None,
+        vad_filter: bool = False,
         progress: Callable[[float], Any] | None = None,
     ) -> TranscriptStream:
         """What transcribe() gives, each segment as soon as it is found.
@@ -238,7 +238,7 @@ class Transcriber:
         ----------
         audio : path, ndarray or Recording
         language : str, optional
-        rate, task, prompt, words, clip_timestamps, progress
+        rate, task, prompt, words, clip_timestamps, vad_filter, progress
             As for transcribe().
 
         Returns
@@ -260,7 +260,7 @@ class Transcriber:
         """
         return TranscriptStream(
             self, _recording(audio, rate), language, task=task, prompt=prompt, words=words,
-            clip_timestamps=clip_timestamps, progress=progress,
+            clip_timestamps=clip_timestamps, vad_filter=vad_filter, progress=progress,
         )  # fmt: skip
 
     def detect_language(self, audio: Sound, *, rate: int = RATE) -> dict[str, float]:

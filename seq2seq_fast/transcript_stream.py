@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .audio import FRAME_RATE, Recording
+from .audio import FRAME_RATE, RATE, Recording
 from .reference import under_contract
 from .spoken_languages import language_code
 from .timestamps import parts
@@ -39,6 +39,7 @@ class TranscriptStream(Iterator[Segment]):
         prompt: str | None,
         words: bool,
         clip_timestamps: Clips,
+        vad_filter: bool,
         progress: Callable[[float], Any] | None,
     ) -> None:
         self._by, self._vocabulary = transcriber, transcriber.vocabulary
@@ -57,10 +58,14 @@ class TranscriptStream(Iterator[Segment]):
         self._guess = transcriber.languages[0], 0.0  # until it is known
         self._guess_no_speech = math.inf
         self._recording = recording
+        if vad_filter:
+            from .vad import only_speech
+
+            recording.through(only_speech)
         prompt = (prompt or "").strip()
         self._told = self._vocabulary.encode(f" {prompt}") if prompt else []
         self._frame = 0
-        self._ended: float | None = None
+        self._ended = False
         self._segments = self._each()
 
     def __iter__(self) -> TranscriptStream:
@@ -82,8 +87,9 @@ class TranscriptStream(Iterator[Segment]):
 
     @property
     def duration(self) -> float | None:
-        """Of the sound, in seconds: what the file says, if it does, until its end was heard."""
-        return self._recording.duration if self._ended is None else self._ended
+        """Of the sound, in seconds, or at the end of what was heard of it; None until known."""
+        said = self._recording.duration
+        return self._seconds(self._frame) if said is None and self._ended else said
 
     def _each(self) -> Iterator[Segment]:
         for begin, end in self._clips:
@@ -92,17 +98,15 @@ class TranscriptStream(Iterator[Segment]):
             while heard := int(min(self._recording.frames_from(self._frame), end - self._frame)):
                 yield from self._window(heard)
                 if self._progress is not None:
-                    self._progress(_seconds(self._frame))
-            if self._frame < end and (self._frame > begin or not begin):
-                self._ended = self._length()
+                    self._progress(self._seconds(self._frame))
         if self._language is None:
             self._language = self._guess
+        self._ended = True
 
-    def _length(self) -> float:
-        """Of the sound that ended after the current frame, in seconds: what the file says, unless
-        the sound has another end."""
-        heard, said = _seconds(self._frame), self._recording.duration
-        return heard if said is None or not heard <= said < heard + 2 / FRAME_RATE else said
+    def _seconds(self, frame: float) -> float:
+        seconds, said = frame / FRAME_RATE, self._recording.duration
+        # Resampling may have rounded the number of samples up.
+        return said if said is not None and said < seconds < said + 1 / RATE else seconds
 
     @under_contract
     def _window(self, heard: int) -> list[Segment]:
@@ -133,8 +137,8 @@ class TranscriptStream(Iterator[Segment]):
             words = self._timed(state, found, spans, spectrum, start, done, language)
         segments = [
             Segment(
-                own[0].start if own else _seconds(start + part.start),
-                own[-1].end if own else _seconds(start + part.end),
+                own[0].start if own else self._seconds(start + part.start),
+                own[-1].end if own else self._seconds(start + part.end),
                 text,
                 own,
                 found.tokens[part.span],
@@ -203,8 +207,8 @@ class TranscriptStream(Iterator[Segment]):
             [
                 Word(
                     word,
-                    _seconds(start + begin),
-                    _seconds(start + end),
+                    self._seconds(start + begin),
+                    self._seconds(start + end),
                     probability(sum(next(scores) for _ in range(count)) / count),
                 )
                 for (word, count), (begin, end) in zip(some, times, strict=False)
@@ -247,7 +251,3 @@ def clips(given: Any) -> list[tuple[int, float]]:
     if len(frames) % 2:
         frames.append(math.inf)
     return [(int(begin), end) for begin, end in zip(frames[::2], frames[1::2], strict=True)]
-
-
-def _seconds(frame: float) -> float:
-    return frame / FRAME_RATE

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
 
 import ctranslate2
@@ -20,11 +19,10 @@ from hypothesis import strategies as st
 
 import seq2seq_fast
 from seq2seq_fast import Transcriber, load, save
-from seq2seq_fast.alignment import token_times
 from seq2seq_fast.audio import RATE, Recording
 from seq2seq_fast.cli import main
 from seq2seq_fast.subtitles import written
-from seq2seq_fast.transcribe import Segment, Word, _Rules, find_model
+from seq2seq_fast.transcribe import Segment, Word, find_model
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +56,7 @@ def sound(seconds, seed=0):
 @pytest.mark.parametrize("name", speech.NAMES)
 def test_the_same_text_as_faster_whisper(transcriber, peer, name, beam_size, monkeypatch):
     file = speech.recording(name)
-    monkeypatch.setitem(transcriber.search, "beam_size", beam_size)
+    monkeypatch.setattr(transcriber, "beam_size", beam_size)
     segments, _ = peer.transcribe(str(file), beam_size=beam_size)
     want = list(segments)
     found = transcriber.transcribe(file)
@@ -103,9 +101,8 @@ def test_words(transcriber, peer):
     words = [word for segment in found.segments for word in segment.words]
     assert [word.text for word in words] == [word.word for word in want]
     assert "".join(word.text for word in words) == "".join(s.text for s in found.segments)
-    # The peer shortens words at pauses; ours last until the next one.
-    assert [word.start for word in words] == pytest.approx([w.start for w in want], abs=0.25)
-    assert [word.start for word in words[1:]] == [word.end for word in words[:-1]]
+    # Its first word begins with the sound, ours when the voice does.
+    assert [word.start for word in words] == pytest.approx([w.start for w in want], abs=0.3)
     assert all(0 < word.probability <= 1 for word in words)
 
 
@@ -246,7 +243,8 @@ def test_tasks_and_languages(folder):
         ("config.json", b"{", "not JSON"),
         ("config.json", b'{"suppress_ids": "x"}', "suppress_tokens is 'x', expected integers"),
         ("config.json", b'{"suppress_ids": [99999]}', "from 0 to 51864"),
-        ("config.json", b'{"alignment_heads": [[9, 0]]}', "there is no alignment head 9, 0"),
+        ("config.json", b'{"alignment_heads": [[0, 0], [1]]}', "alignment_heads is"),
+        ("config.json", b'{"alignment_heads": [[0, 0, 0]]}', "pairs of a layer and a head"),
     ],
 )
 def test_bad_files_beside_a_model(tmp_path, name, content, message):
@@ -264,9 +262,18 @@ def test_bad_files_beside_a_model(tmp_path, name, content, message):
         Transcriber(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("temperatures", ()), ("temperatures", "0"), ("beam_size", 1000), ("beam_size", 0),
+     ("beam_size", True), ("best_of", 101), ("silence", None), ("least_score", float("nan")),
+     ("length_penalty", float("inf")), ("seed", -1)],
+)  # fmt: skip
+def test_bad_options(folder, name, value):
+    with pytest.raises(ValueError, match=f"{name} must be"):
+        Transcriber(folder, **{name: value})
+
+
 def test_bad_models(tmp_path):
-    with pytest.raises(ValueError, match="temperatures must be"):
-        Transcriber(find_model(), temperatures=())
     random_whisper.write_hugging_face(tmp_path, layers=1)
     config = json.loads((tmp_path / "config.json").read_text())
     for key, value in {
@@ -299,60 +306,6 @@ def test_any_bytes_give_a_model_or_an_error(folder, flips):
         load(broken).encode([np.zeros((4, 80), np.float32)])
     except ValueError as error:
         assert "model.bin" in str(error) or "spectra" in str(error)
-
-
-# ---- rules ----
-
-
-def test_rules_of_times(folder):
-    """Whatever the logits: a time first, times in pairs, never falling, text between them."""
-    vocabulary = Transcriber(folder).vocabulary
-    rules = _Rules(vocabulary, [5])
-    first, end = vocabulary.first_time, vocabulary.end
-    rng = np.random.default_rng(0)
-    for _ in range(20):
-        tokens = []
-        for _ in range(60):
-            logits = rng.standard_normal((1, 51865)).astype(np.float32) * 3
-            logits[:, vocabulary.start : first] = -np.inf
-            logits[:, end] += 4 * rng.random()
-            rules(np.array([tokens], np.int64).reshape(1, -1), logits)
-            tokens.append(int(logits[0].argmax()))
-            if tokens[-1] == end:
-                break
-        assert first <= tokens[0] <= first + 50
-        times = [t for t in tokens if t >= first]
-        assert times == sorted(times)
-        runs = "".join("t" if t >= first else "e" if t == end else "x" for t in tokens)
-        assert "ttt" not in runs and not runs.startswith("tt")
-        # A part of text is between times; only the end may follow one time that closes a part.
-        for i, (before, now) in enumerate(itertools.pairwise(runs)):
-            if before == "t" and "x" in runs[:i] and runs[i - 1] == "x":
-                assert now in "te"
-
-
-def test_a_time_where_times_together_are_likelier(folder):
-    vocabulary = Transcriber(folder).vocabulary
-    rules, first = _Rules(vocabulary, []), vocabulary.first_time
-    past = np.array([[first, 7]])
-    for spread, is_time in ((0.0, True), (-9.0, False)):
-        logits = np.full((1, 51865), -20, np.float32)
-        logits[0, 65] = 0
-        logits[0, first:] = -7 + spread  # 1501 of them: e^7.3 times one
-        rules(past, logits)
-        assert (logits.argmax() >= first) == is_time
-
-
-def test_paths_through_attention(rng):
-    """Tokens that listen to one place each are found there; small shapes are no trouble."""
-    starts = np.array([0, 5, 12, 13, 30])
-    weights = np.full((3, 5, 40), 1e-3, np.float32)
-    for i, (begin, end) in enumerate(zip(starts, [*starts[1:], 40], strict=True)):
-        weights[:, i, begin:end] = 1
-    assert np.abs(token_times(weights, 0) - starts).max() <= 2
-    assert token_times(weights, 2).tolist()[0] == 0
-    assert token_times(np.ones((1, 1, 1), np.float32), 0).tolist() == [0]
-    assert token_times(np.ones((2, 3, 2), np.float32), 0).shape == (3,)
 
 
 # ---- files and commands ----
