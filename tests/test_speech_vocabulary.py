@@ -1,4 +1,4 @@
-"""Tokenizers of speech models: the library's tokens and text, from both kinds of file; bad files."""
+"""Tokenizers of speech models: the library's tokens, from both kinds of file; bad files."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ def test_a_panic_of_the_library_is_an_error(tmp_path):
     def fails(error):
         raise error
 
-    with pytest.raises(ValueError, match="x.json: not a tokenizer: no"):
+    with pytest.raises(ValueError, match=r"x\.json: not a tokenizer: no"):
         _guarded("x.json", lambda: fails(Panic("no")))
     for error in (KeyboardInterrupt, SystemExit):
         with pytest.raises(error):

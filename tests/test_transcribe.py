@@ -21,6 +21,7 @@ import seq2seq_fast
 from seq2seq_fast import Transcriber, load, save
 from seq2seq_fast.audio import RATE, Recording
 from seq2seq_fast.cli import main
+from seq2seq_fast.speech_vocabulary import SpeechVocabulary
 from seq2seq_fast.subtitles import written
 from seq2seq_fast.transcribe import Segment, Word, find_model
 
@@ -116,9 +117,60 @@ def test_silence_and_nothing(transcriber):
         assert found.duration == pytest.approx(seconds, abs=1e-3)
 
 
+@pytest.mark.parametrize(("text", "kept"), [(" .", False), (" - ♪ !", False), (" 7", True)])
+def test_what_has_no_letter_or_digit_is_no_segment(folder, monkeypatch, text, kept):
+    monkeypatch.setattr(SpeechVocabulary, "decode", lambda self, ids: text)
+    found = Transcriber(folder, temperatures=(0.0,), least_score=-99.0).transcribe(sound(1))
+    assert [segment.text for segment in found.segments] == ([text] if kept else [])
+    assert found.text == (text.strip() if kept else "")
+
+
+def test_clips(transcriber):
+    """Only these parts are heard, and times are those of the whole."""
+    x = speech.all_in_turn()
+    files = [soundfile.info(speech.recording(name)).duration for name in speech.NAMES]
+    begin = files[0] + 0.5 + files[1] + 0.5
+    end = begin + files[2]
+    last = begin + files[2] + 0.5 + files[3] + 0.5
+    clips = [begin, end, last]
+    found = transcriber.transcribe(x, clip_timestamps=clips, words=True)
+    assert found.text.startswith("Unless to be") and found.text.endswith("amiable himself.")
+    assert "married" not in found.text and "Dashwood" not in found.text
+    assert found.duration == pytest.approx(len(x) / RATE)
+    for segment in found.segments:
+        inside = begin - 0.01 <= segment.start < segment.end <= end + 0.01
+        assert inside or last - 0.01 <= segment.start
+    written = ",".join(map(str, clips))
+    assert list(transcriber.stream(x, clip_timestamps=written, words=True)) == found.segments
+
+
+@pytest.mark.parametrize("given_", ["", [], None, [0], "0", (0, 99)])
+def test_clips_of_all(folder, given_):
+    by = Transcriber(folder, temperatures=(0.0,))
+    found = by.transcribe(sound(2), clip_timestamps=given_)
+    assert found == by.transcribe(sound(2)) and found.segments
+    assert by.transcribe(sound(2), clip_timestamps=[5, 7, 9]).segments == []
+
+
+@pytest.mark.parametrize("given_", ["a", "1,,2", [2, 1], [-1], [float("nan")], 3, [None]])
+def test_bad_clips(folder, given_):
+    with pytest.raises(ValueError, match="clip_timestamps must be seconds"):
+        Transcriber(folder).stream(sound(1), clip_timestamps=given_)
+
+
+def test_a_clip_far_on_takes_no_memory(folder):
+    """What lies before it is not kept."""
+    recording = Recording(np.zeros(20 * 60 * RATE, np.int16))
+    kept = []
+    read = recording._read
+    recording._read = lambda end: (read(end), kept.append(len(recording._kept)))
+    assert Transcriber(folder).transcribe(recording, clip_timestamps=[1190]).segments == []
+    assert max(kept) < 70 * RATE
+
+
 def test_prompt_is_told(transcriber):
     file = speech.recording(speech.NAMES[0])
-    assert "Dashwood" in transcriber.transcribe(file).text
+    assert "Dashwood" in transcriber.transcribe(file, prompt=None).text
     assert "Dashwoode" in transcriber.transcribe(file, prompt="Mr. John Dashwoode was there.").text
 
 
@@ -168,7 +220,93 @@ def test_encoding_is_independent_of_neighbours(folder):
         assert_same_bits(together.values[i, : together.lengths[i]], alone.values[0])
 
 
+# ---- languages ----
+
+
+def no_speech(model, samples):
+    """Of the first window, by the model's own steps: probability of no speech, likeliest
+    language."""
+    tokenizer = random_whisper.tokenizer()
+    state = model.start(model.encode([Recording(samples).window(0, 80)]))
+    logits, _, _ = model.step([tokenizer.token_to_id("<|startoftranscript|>")], state)
+    shares = np.exp(logits[0].astype(np.float64) - logits.max())
+    shares /= shares.sum()
+    of = {code: shares[tokenizer.token_to_id(f"<|{code}|>")] for code in random_whisper.LANGUAGES}
+    return float(shares[tokenizer.token_to_id("<|nospeech|>")]), max(of, key=of.get)
+
+
+@pytest.fixture(scope="module")
+def hesitant(tmp_path_factory):
+    """Half a minute that is less like speech than the next one, which has another language; and a
+    transcriber that takes only the latter for speech."""
+    folder = tmp_path_factory.mktemp("hesitant")
+    random_whisper.write(folder, seed=4)
+    tone = np.sin(2 * np.pi * 3000 / RATE * np.arange(30 * RATE)).astype(np.float32)
+    windows = (tone, sound(30))
+    (silence, wrong), (speech, right) = (no_speech(load(folder), x) for x in windows)
+    assert silence > speech * 1.1 and wrong != right  # or this is no test
+    by = Transcriber(folder, temperatures=(0.0,), least_score=-99.0, silence=(silence + speech) / 2)
+    return by, *windows, wrong, right
+
+
+def test_the_language_is_that_of_the_first_window_with_speech(hesitant):
+    by, first, second, wrong, right = hesitant
+    x = np.concatenate([first, second])
+    assert next(iter(by.detect_language(x))) == right
+    found = by.transcribe(x)
+    assert found.language == right
+    assert found.language_probability == pytest.approx(by.detect_language(x)[right])
+    # A sound that begins with speech stays with the language of that.
+    assert by.transcribe(np.concatenate([second, first])).language == right
+    # Without any, it is the likeliest of the window that is likest to speech.
+    assert by.transcribe(first).language == wrong == next(iter(by.detect_language(first)))
+
+
+def test_a_stream_says_what_it_knows(hesitant):
+    by, first, second, _, right = hesitant
+    stream = by.stream(np.concatenate([first, second]))
+    assert stream.language is stream.language_probability is None
+    assert stream.duration == 60 and iter(stream) is stream
+    segments = list(stream)
+    assert segments and stream.language == right and 0 < stream.language_probability < 1
+    stream = by.stream(second, "Portuguese")
+    assert (stream.language, stream.language_probability) == ("pt", 1.0)
+
+
+def test_silence_has_no_language(folder):
+    found = Transcriber(folder).transcribe(np.zeros(40 * RATE, np.float32))
+    assert found.segments == [] and (found.language, found.language_probability) == ("en", 0.0)
+    assert Transcriber(find_model()).transcribe(np.zeros(9)).language_probability == 1.0
+
+
 # ---- models ----
+
+
+def test_heads_that_a_distilled_model_has_not(tmp_path):
+    """They are its teacher's."""
+    random_whisper.write(tmp_path, layers=2)  # of two heads
+    config = json.loads((tmp_path / "config.json").read_text())
+
+    def listening(heads):
+        (tmp_path / "config.json").write_text(json.dumps({**config, "alignment_heads": heads}))
+        by = Transcriber(tmp_path, temperatures=(0.0,), least_score=-99.0)
+        assert any(segment.words for segment in by.transcribe(sound(2), words=True).segments)
+        return by.listening
+
+    assert listening([[0, 1], [9, 0], [1, 7], [-1, 0]]) == [(0, 1)]
+    assert listening([[10, 12], [13, 17]]) == listening([]) == [(1, 0), (1, 1)]
+
+
+def test_vocab_and_merges_beside_a_model(folder, tmp_path):
+    random_whisper.write(tmp_path)
+    (tmp_path / "tokenizer.json").unlink()
+    made = random_whisper.tokenizer()
+    vocabulary = made.get_vocab()
+    (tmp_path / "vocab.json").write_text(json.dumps(vocabulary))
+    (tmp_path / "merges.txt").write_text("#version: 0.2\n")
+    by = {"temperatures": (0.0,)}
+    want = Transcriber(folder, **by).transcribe(sound(2))
+    assert want.segments and Transcriber(tmp_path, **by).transcribe(sound(2)) == want
 
 
 def test_hugging_face_folders(folder, tmp_path):
@@ -224,9 +362,15 @@ def test_tasks_and_languages(folder):
     assert by_language["en"] != by_language["pt"]
     assert small.transcribe(sound(2), "pt", task="translate").segments != by_language["pt"]
     assert small.transcribe(sound(2), "pt").language == "pt"
+    for name in ("PT", "Portuguese"):
+        assert small.transcribe(sound(2), name).segments == by_language["pt"]
+    with pytest.raises(TypeError, match="prompt must be a str; got 3"):
+        small.transcribe(sound(1), prompt=3)
     for given_, message in (
         ({"language": "xx"}, "language must be one of en, pt, ja; got 'xx'"),
+        ({"language": ["en"]}, r"language must be one of en, pt, ja; got \['en'\]"),
         ({"task": "sing"}, "task must be transcribe or translate"),
+        ({"task": []}, "task must be transcribe or translate"),
     ):
         with pytest.raises(ValueError, match=message):
             small.transcribe(sound(1), **given_)
