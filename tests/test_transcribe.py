@@ -61,8 +61,9 @@ def test_the_same_text_as_faster_whisper(transcriber, peer, name, beam_size, mon
     segments, _ = peer.transcribe(str(file), beam_size=beam_size)
     want = list(segments)
     found = transcriber.transcribe(file)
+    # The peer's times may be past the end of the sound.
     assert [(s.start, s.end, s.text) for s in found.segments] == [
-        (s.start, s.end, s.text) for s in want
+        (s.start, min(s.end, found.duration), s.text) for s in want
     ]
     assert found.segments[0].score == pytest.approx(want[0].avg_logprob, abs=1e-3)
     assert found.segments[0].no_speech == pytest.approx(want[0].no_speech_prob, abs=1e-4)
@@ -73,7 +74,7 @@ def test_long_sound(transcriber, peer):
     x = speech.all_in_turn()
     x = np.concatenate([x, x[5 * RATE :], x[:RATE]])
     segments, _ = peer.transcribe(x, beam_size=5)
-    want = [(s.start, s.end, s.text) for s in segments]
+    want = [(s.start, min(s.end, len(x) / RATE), s.text) for s in segments]
     done = []
     found = transcriber.transcribe(x, progress=done.append)
     got = [(s.start, s.end, s.text) for s in found.segments]
