@@ -57,7 +57,7 @@ class TranscriptStream(Iterator[Segment]):
             self._language = language_code(known, transcriber.languages), 1.0
         self._guess = transcriber.languages[0], 0.0  # until it is known
         self._guess_no_speech = math.inf
-        self._recording = recording
+        self._recording, self._vad_filter = recording, vad_filter
         if vad_filter:
             from .vad import only_speech
 
@@ -95,13 +95,22 @@ class TranscriptStream(Iterator[Segment]):
         for begin, end in self._clips:
             self._recording.skip(begin)
             self._frame = begin
-            while heard := int(min(self._recording.frames_from(self._frame), end - self._frame)):
+            while (heard := self._next(end)) > 0:
                 yield from self._window(heard)
                 if self._progress is not None:
                     self._progress(self._seconds(self._frame))
         if self._language is None:
             self._language = self._guess
         self._ended = True
+
+    def _next(self, end: float) -> int:
+        """How many frames the next window has, before `end`; the current frame moves on to where it
+        begins."""
+        if self._vad_filter:  # a window ends with the speech, and the next begins with speech
+            self._frame, count = self._recording.next_sound(self._frame)
+        else:
+            count = self._recording.frames_from(self._frame)
+        return int(min(count, end - self._frame))
 
     def _seconds(self, frame: float) -> float:
         seconds, said = frame / FRAME_RATE, self._recording.duration
