@@ -254,9 +254,9 @@ class Transcriber:
         Examples
         --------
         >>> transcriber = Transcriber(find_model(), beam_size=1)
-        >>> stream = transcriber.stream("talk.wav", clip_timestamps=[0, 2.6])
-        >>> [segment.text for segment in stream], stream.language
-        ([' Had he married a more amiable woman?'], 'en')
+        >>> stream = transcriber.stream("talk.wav", "English")
+        >>> [segment.text[:15] for segment in stream], stream.language, stream.duration
+        ([' Had he married'], 'en', 6.05)
         """
         return TranscriptStream(
             self, _recording(audio, rate), language, task=task, prompt=prompt, words=words,

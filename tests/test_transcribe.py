@@ -169,6 +169,21 @@ def test_a_clip_far_on_takes_no_memory(folder):
     assert max(kept) < 70 * RATE
 
 
+def test_vad_filter(transcriber):
+    """Noise before and after makes no segment, and times are those of the whole sound."""
+    x, _ = soundfile.read(speech.recording(speech.NAMES[1]), dtype="float32")
+    rng = np.random.default_rng(0)
+    before, after = (rng.standard_normal(n * RATE).astype(np.float32) * 0.03 for n in (15, 5))
+    for clips in (None, [2, 20]):
+        found = transcriber.transcribe(
+            np.concatenate([before, x, after]), vad_filter=True, clip_timestamps=clips
+        )
+        (segment,) = found.segments
+        assert segment.text == " He was not an old-sposed young man."
+        assert 14.5 <= segment.start < 15.5 and 17.5 < segment.end <= 18.5
+    assert transcriber.transcribe(before, vad_filter=True).segments == []
+
+
 def test_prompt_is_told(transcriber):
     file = speech.recording(speech.NAMES[0])
     assert "Dashwood" in transcriber.transcribe(file, prompt=None).text
