@@ -202,27 +202,35 @@ class Recording:
             raise self._error
         return count
 
-    def is_silent(self, frame: int) -> bool:
-        """Whether the half minute from a frame on moves by no more than 16 bits round off."""
-        heard = self._heard(frame)
+    def skip(self, frame: int) -> None:
+        """Reads on to a frame, and forgets what lies before it as it goes."""
+        while not self._ended and self._start + len(self._kept) < frame * HOP - MARGIN:
+            self._start += len(self._kept)
+            self._kept = np.zeros(0, np.float32)
+            self._read(self._start + 1)
+
+    def is_silent(self, frame: int, count: int = FRAMES) -> bool:
+        """Whether so many frames, from one on, move by no more than 16 bits round off."""
+        heard = self._heard(frame, count)
         return not len(heard) or float(np.abs(heard).max()) <= SILENCE
 
-    def window(self, frame: int, bands: int) -> Array:
-        """The log-mel spectrum of the half minute from a frame on, (3000, bands), zeros past the
-        end, as the models have learned it. What lies before it is forgotten."""
-        heard = self._heard(frame)
+    def window(self, frame: int, bands: int, count: int = FRAMES) -> Array:
+        """The log-mel spectrum of so many frames, at most half a minute, from one on: (3000,
+        bands), zeros past the end, as the models have learned it. What lies before it is
+        forgotten."""
+        heard = self._heard(frame, count)
         spectrum = np.zeros((FRAMES, bands), np.float32)
-        count = self.frames_from(frame)
+        count = min(count, self.frames_from(frame))
         if count:
             padded = np.zeros((count - 1) * HOP + WINDOW, np.float32)
             padded[: len(heard)] = heard[: len(padded)]
             spectrum[:count] = log_mel(padded, bands)
         return spectrum
 
-    def _heard(self, frame: int) -> Array:
-        """The samples that the window from a frame on reaches, as far as there are any."""
+    def _heard(self, frame: int, count: int) -> Array:
+        """The samples that so many frames from one on reach, as far as there are any."""
         begin = frame * HOP - MARGIN
-        end = frame * HOP + FRAMES * HOP + MARGIN - HOP
+        end = frame * HOP + count * HOP + MARGIN - HOP
         self._read(end)
         if begin < 0:  # the sound is mirrored at its beginning
             mirrored = np.zeros(MARGIN, np.float32)

@@ -10,76 +10,29 @@ from __future__ import annotations
 
 import math
 import os
-import zlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .alignment import token_times
-from .audio import FRAME_RATE, RATE, Recording
+from .audio import FRAMES, RATE, Recording
 from .checks import flag, integer, number, sequence
 from .extras import require
-from .formats.huggingface import read_json
-from .generate import Hypothesis
 from .layers import SpectrumEmbedding, best
 from .loading import load
-from .options import LEAST_FACTOR, MOST_FACTOR, MOST_SAMPLES, Options, known, names_checked
-from .reference import exp, under_contract
-from .text import SpeechVocabulary
+from .options import LEAST_FACTOR, MOST_FACTOR, MOST_SAMPLES, Options, names_checked
+from .speech_config import SpeechConfig
+from .speech_vocabulary import SpeechVocabulary
+from .transcript import Segment, Transcription, Word
+from .transcript_stream import Clips, TranscriptStream
 from .transformer import State
+from .window_text import probability, probability_of
 
 __all__ = ["Segment", "Transcriber", "Transcription", "Word", "find_model"]
 
 Array = np.ndarray[Any, Any]
 Sound = str | os.PathLike[str] | Array | Recording
-
-TICKS = 50  # tokens of time of a second
-FRAMES_OF_TICK = FRAME_RATE // TICKS
-LATEST_START = 50  # ticks: the first words of a window begin within a second
-RESET_TEMPERATURE = 0.5  # what was drawn at more than this, the model is not told
-OPENING, CLOSING = "\"'“¿([{-", "\"'.。,，!！?？:：”)]}、"  # marks that go with the next, last word
-
-
-@dataclass(frozen=True)
-class Word:
-    """A word, with its mark of punctuation and the space before it."""
-
-    text: str
-    start: float  # seconds
-    end: float
-    probability: float
-
-
-@dataclass(frozen=True)
-class Segment:
-    """A phrase or sentence."""
-
-    start: float  # seconds
-    end: float
-    text: str
-    words: list[Word]
-    """Empty unless asked for."""
-    tokens: list[int] = field(repr=False)  # those of times included
-    score: float = field(repr=False)
-    """Mean log-probability of the tokens of the half minute that this is of."""
-    no_speech: float = field(repr=False)
-    """Probability that there is no speech in that half minute."""
-    temperature: float = field(repr=False)
-    """At which it was drawn; 0 for the likeliest."""
-
-
-@dataclass(frozen=True)
-class Transcription:
-    """What was said."""
-
-    text: str
-    segments: list[Segment] = field(repr=False)
-    language: str
-    duration: float
-    """Of the sound, in seconds."""
 
 
 class Transcriber:
@@ -91,17 +44,18 @@ class Transcriber:
     Parameters
     ----------
     path : path
-        A folder with a model that load() reads, its ``tokenizer.json`` and its ``config.json``.
+        A folder with a model that load() reads, its ``config.json``, and its ``tokenizer.json`` or
+        ``vocab.json`` and ``merges.txt``.
     weights : {"float32", "float16", "int8"}, optional
         What the matrices are kept as; as they are in the file if left out.
     beam_size : int
-        1 for the likeliest token at each step.
+        1 for the likeliest token at each step; at most 256.
     patience, length_penalty : float
         Of the beam search; see `seq2seq_fast.options.Options`.
     temperatures : sequence of float
         What is tried in turn while a result is doubtful; 0 is the search, others are draws.
     best_of : int
-        Draws of which the likeliest is taken.
+        Draws of which the likeliest is taken; at most 256.
     seed : int
         Of the draws.
     most_repetition : float
@@ -145,15 +99,12 @@ class Transcriber:
         silence: float = 0.6,
         carry_text: bool = True,
     ) -> None:
-        self.search: dict[str, Any] = {
-            "beam_size": beam_size, "patience": patience, "length_penalty": length_penalty
-        }  # fmt: skip
-        self.draws: dict[str, Any] = {
-            "sample": True, "n_best": integer("best_of", best_of, 1, MOST_SAMPLES), "seed": seed
-        }  # fmt: skip
-        Options(**self.search)
-        Options(**self.draws)
+        self.path, self.weights = path, weights
+        self.beam_size, self.patience, self.length_penalty = beam_size, patience, length_penalty
+        self.best_of, self.seed = integer("best_of", best_of, 1, MOST_SAMPLES), seed
         self.temperatures = _temperatures(temperatures)
+        for temperature in (0, *self.temperatures):
+            Options(**self.decoding(temperature))
         # An infinite one never holds.
         self.most_repetition = number("most_repetition", most_repetition, 0, math.inf)
         self.least_score = number("least_score", least_score, -math.inf, math.inf)
@@ -166,18 +117,14 @@ class Transcriber:
         if not isinstance(ears, SpectrumEmbedding):
             raise ValueError(f"{path}: a model of text; expected one of speech")
         self.bands = ears.bands
-        self.vocabulary = SpeechVocabulary(folder / "tokenizer.json", self.model.vocabulary_size)
+        self.vocabulary = SpeechVocabulary(folder, self.model.vocabulary_size)
         if self.model.eos != self.vocabulary.end:
             raise ValueError(
-                f"{folder / 'tokenizer.json'}: not the model's: end {self.vocabulary.end},"
+                f"{folder}: its tokenizer is not the model's: end {self.vocabulary.end},"
                 f" expected {self.model.eos}"
             )
-        self._read_config(folder)
-        layers = len(self.model.decoder.layers)
-        heads = self.model.decoder.layers[0].attention.heads.count
-        for layer, head in self.listening:
-            if not (0 <= layer < layers and 0 <= head < heads):
-                raise ValueError(f"{folder}: there is no alignment head {layer}, {head}")
+        config = SpeechConfig.read(folder, self.model, self.vocabulary)
+        self.never, self.never_first, self.listening = config
         positions = self.model.decoder.embedding.positions
         self.positions = positions.most if positions is not None else 448
         if self.positions < 16:
@@ -186,40 +133,17 @@ class Transcriber:
         self.most_tokens = self.positions // 2
         self.most_told = self.most_tokens - 1
 
-    def _read_config(self, folder: Path) -> None:
-        """What is to be known of a model beside its weights: the tokens that it must not write, and
-        which heads listen."""
-
-        def listed(name: str, found: Any, depth: int) -> list[Any]:
-            array = np.array(found if found else np.zeros((0,) * depth, int))
-            if array.ndim != depth or array.dtype.kind != "i":
-                raise ValueError(f"{folder}: {name} is {found!r:.80}, expected integers")
-            return array.tolist()
-
-        config: dict[str, Any] = {}
-        for name in ("config.json", "generation_config.json"):
-            if (folder / name).exists():
-                config.update(read_json(folder / name))
-        never = config.get("suppress_ids", config.get("suppress_tokens"))
-        at_first = config.get("suppress_ids_begin", config.get("begin_suppress_tokens"))
-        vocabulary = self.vocabulary
-        special = set(range(vocabulary.start, vocabulary.no_times))
-        self.never = sorted(special | set(listed("suppress_tokens", never, 1)))
-        self.never_first = listed("begin_suppress_tokens", at_first, 1)
-        size = self.model.vocabulary_size
-        if not all(0 <= token < size for token in (*self.never, *self.never_first)):
-            raise ValueError(f"{folder}: tokens to suppress must be from 0 to {size - 1}")
-        heads = config.get("alignment_heads")
-        self.listening: list[tuple[int, int]] = [
-            (layer, head) for layer, head in listed("alignment_heads", heads, 2)
-        ]
-        if not self.listening:  # the upper half of the layers
-            layers = self.model.decoder.layers
-            self.listening = [
-                (i, head)
-                for i in range(len(layers) // 2, len(layers))
-                for head in range(layers[i].attention.heads.count)
-            ]
+    def decoding(self, temperature: float) -> dict[str, Any]:
+        """Options of generate(): a search at temperature 0, draws at others."""
+        if temperature == 0:
+            return {
+                "beam_size": self.beam_size,
+                "patience": self.patience,
+                "length_penalty": self.length_penalty,
+            }
+        return {
+            "sample": True, "n_best": self.best_of, "seed": self.seed, "temperature": temperature
+        }  # fmt: skip
 
     @property
     def languages(self) -> list[str]:
@@ -234,8 +158,10 @@ class Transcriber:
         *,
         rate: int = RATE,
         task: str = "transcribe",
-        prompt: str = "",
+        prompt: str | None = None,
         words: bool = False,
+        clip_timestamps: Clips = None,
+        vad_filter: bool = False,
         progress: Callable[[float], Any] | None = None,
     ) -> Transcription:
         """Write down what is said.
@@ -246,63 +172,95 @@ class Transcriber:
             A file that libsndfile reads; or samples of shape (n,) or (n, channels), floats from -1
             to 1 or int16.
         language : str, optional
-            Its code, such as "en"; found by the model if left out.
+            Its code or English name, such as "de" or "German"; if left out, what the model hears in
+            the first half minute with speech.
         rate : int
             Samples a second of an array.
         task : {"transcribe", "translate"}
             "translate" writes English, whatever the language.
-        prompt : str
+        prompt : str, optional
             Text to tell the model before it begins: names, say.
         words : bool
-            Also find when each word was said.
+            Also find when each word was said. Segments then begin and end with their words.
+        clip_timestamps : sequence of float or str, optional
+            Seconds start, end, start, end ... of the parts that are heard, the last up to the end
+            if its end is left out; or as a string, such as "0,5.5,10". All if left out.
+        vad_filter : bool
+            Take for silence what a detector finds no speech in. Needs the extra "vad".
         progress : callable, optional
             Called with the seconds of sound that are done, whenever they are more.
 
         Returns
         -------
         Transcription
-            .text, .segments, .language and .duration.
+            .text, .segments, .language, .language_probability and .duration.
 
         Raises
         ------
         FileNotFoundError, ValueError
             There is no such file, it is no sound, samples are not finite; a language or task that
-            the model does not know. The message names it.
+            the model does not know; times that fall. The message names it.
+        TypeError
+            The prompt is no string.
         """
-        running = _Running(
-            self, audio, language, rate=rate, task=task, prompt=prompt, words=words,
-            progress=progress,
+        stream = self.stream(
+            audio, language, rate=rate, task=task, prompt=prompt, words=words,
+            clip_timestamps=clip_timestamps, vad_filter=vad_filter, progress=progress,
         )  # fmt: skip
-        segments = list(running.segments())
+        segments = list(stream)
         text = "".join(segment.text for segment in segments).strip()
-        return Transcription(text, segments, running.language, running.seconds)
+        language, probability_of_it = stream.language, stream.language_probability
+        duration = stream.duration
+        assert language is not None and probability_of_it is not None and duration is not None
+        return Transcription(text, segments, language, duration, probability_of_it)
 
+    @names_checked
     def stream(
-        self, audio: Sound, language: str | None = None, **options: Any
-    ) -> Iterator[Segment]:
-        """The like of transcribe(), yielding each segment as soon as it is found.
+        self,
+        audio: Sound,
+        language: str | None = None,
+        *,
+        rate: int = RATE,
+        task: str = "transcribe",
+        prompt: str | None = None,
+        words: bool = False,
+        clip_timestamps: Clips = None,
+        vad_filter: bool = False,
+        progress: Callable[[float], Any] | None = None,
+    ) -> TranscriptStream:
+        """What transcribe() gives, each segment as soon as it is found.
 
         Parameters
         ----------
         audio : path, ndarray or Recording
         language : str, optional
-        **options
+        rate, task, prompt, words, clip_timestamps, vad_filter, progress
             As for transcribe().
 
-        Yields
-        ------
-        Segment
+        Returns
+        -------
+        iterator of Segment
+            It has .language, .language_probability and .duration, which are None until known.
 
         Raises
         ------
-        FileNotFoundError, ValueError
+        FileNotFoundError, ValueError, TypeError
             As transcribe() does, before the first segment.
+
+        Examples
+        --------
+        >>> transcriber = Transcriber(find_model(), beam_size=1)
+        >>> stream = transcriber.stream("talk.wav", "English")
+        >>> [segment.text[:15] for segment in stream], stream.language, stream.duration
+        ([' Had he married'], 'en', 6.05)
         """
-        known(Transcriber.transcribe, options, "Transcriber.stream")
-        return _Running(self, audio, language, **options).segments()
+        return TranscriptStream(
+            self, _recording(audio, rate), language, task=task, prompt=prompt, words=words,
+            clip_timestamps=clip_timestamps, vad_filter=vad_filter, progress=progress,
+        )  # fmt: skip
 
     def detect_language(self, audio: Sound, *, rate: int = RATE) -> dict[str, float]:
-        """Which language is spoken, by the first half minute.
+        """Which language is spoken, by the first half minute with speech.
 
         Parameters
         ----------
@@ -313,7 +271,8 @@ class Transcriber:
         Returns
         -------
         dict
-            The probability of each language by its code, the likeliest first.
+            The probability of each language by its code, the likeliest first. If there is no
+            speech, of the half minute that is likest to it.
 
         Raises
         ------
@@ -322,232 +281,32 @@ class Transcriber:
         """
         if not self.vocabulary.languages:
             return {"en": 1.0}
-        spectrum = _recording(audio, rate).window(0, self.bands)
-        return self._languages(self.model.start(self.model.encode([spectrum])))
+        recording = _recording(audio, rate)
+        likest: dict[str, float] = {}
+        frame, least = 0, 2.0
+        while (heard := recording.frames_from(frame)) and least > self.silence:
+            if not recording.is_silent(frame):
+                found, no_speech = self._heard(recording.window(frame, self.bands))
+                if no_speech < least:
+                    likest, least = found, no_speech
+            frame += heard
+        return likest or self._heard(np.zeros((FRAMES, self.bands), np.float32))[0]
 
-    def _languages(self, state: State) -> dict[str, float]:
+    def _heard(self, spectrum: Array) -> tuple[dict[str, float], float]:
+        return self.languages_heard(self.model.start(self.model.encode([spectrum])))
+
+    def languages_heard(self, state: State) -> tuple[dict[str, float], float]:
+        """The probability of each language in a window, the likeliest first, and of no speech; of a
+        state that has read nothing yet."""
         logits, _, _ = self.model.step([self.vocabulary.start], state, attention=None)
         codes = list(self.vocabulary.languages)
         among = logits[:, list(self.vocabulary.languages.values())]
         order, scores, _ = best(among, len(codes))
-        return {
-            codes[i]: _probability(score)
+        languages = {
+            codes[i]: probability(score)
             for i, score in zip(order[0].tolist(), scores[0].tolist(), strict=True)
         }
-
-
-@dataclass(frozen=True)
-class _Found:
-    """What the model wrote of a window."""
-
-    tokens: list[int]
-    score: float
-    temperature: float
-    no_speech: float
-    text: str
-    token_scores: list[float]
-
-    @property
-    def repetition(self) -> float:
-        """How many times smaller zlib makes the text."""
-        data = self.text.encode("utf-8")
-        return len(data) / len(zlib.compress(data))
-
-
-class _Running:
-    """One sound on its way to text."""
-
-    def __init__(
-        self,
-        transcriber: Transcriber,
-        audio: Sound,
-        language: str | None,
-        *,
-        rate: int = RATE,
-        task: str = "transcribe",
-        prompt: str = "",
-        words: bool = False,
-        progress: Callable[[float], Any] | None = None,
-    ) -> None:
-        self.vocabulary = vocabulary = transcriber.vocabulary
-        if language is not None and language not in transcriber.languages:
-            known = ", ".join(transcriber.languages)
-            raise ValueError(f"language must be one of {known}; got {language!r}")
-        if task not in vocabulary.tasks:
-            raise ValueError(f"task must be transcribe or translate; got {task!r}")
-        if task == "translate" and not vocabulary.languages:
-            raise ValueError("task must be transcribe: this model knows English alone")
-        self.by, self.task, self.words, self.progress = transcriber, task, words, progress
-        self.known_language = language if vocabulary.languages else "en"
-        self.recording = _recording(audio, rate)
-        self.told = vocabulary.encode(f" {prompt.strip()}") if prompt.strip() else []
-        self.frame = 0
-
-    @property
-    def language(self) -> str:
-        return self.known_language or self.by.languages[0]
-
-    @property
-    def seconds(self) -> float:
-        """Of the sound: what the file says, or where it ended."""
-        known = self.recording.duration
-        return _seconds(self.frame) if known is None else known
-
-    def segments(self) -> Iterator[Segment]:
-        """One after the other."""
-        while heard := self.recording.frames_from(self.frame):
-            yield from self._window(heard)
-            if self.progress is not None:
-                self.progress(_seconds(self.frame))
-
-    @under_contract
-    def _window(self, heard: int) -> list[Segment]:
-        """The segments of the window that begins at the current frame and has so many frames of
-        sound; the current frame moves on."""
-        start, model = self.frame, self.by.model
-        if self.recording.is_silent(start):  # the models write something even then
-            self.frame += heard
-            return []
-        state = model.start(model.encode([self.recording.window(start, self.by.bands)]))
-        if self.known_language is None:
-            self.known_language = next(iter(self.by._languages(state)))
-        found = self._written(state)
-        self.frame += heard
-        doubtful = found.score < self.by.least_score
-        if found.no_speech > self.by.silence and doubtful:
-            return []
-        parts, read = self._parts(found.tokens, heard)
-        if read:
-            self.frame = start + read
-        timed = self._timed(state, found, [tokens for _, _, tokens in parts], start, heard)
-        segments = []
-        for (begin, end, tokens), words in zip(parts, timed, strict=True):
-            text = self.vocabulary.decode(tokens)
-            if begin == end or not text.strip():
-                continue
-            segments.append(
-                Segment(
-                    words[0].start if words else _seconds(start + begin),
-                    words[-1].end if words else _seconds(start + end),
-                    text,
-                    words,
-                    tokens,
-                    found.score,
-                    found.no_speech,
-                    found.temperature,
-                )
-            )
-        if not self.by.carry_text or found.temperature > RESET_TEMPERATURE:
-            self.told = []
-        else:
-            every = [token for segment in segments for token in segment.tokens]
-            self.told = (self.told + every)[-self.by.most_told :]
-        return segments
-
-    def _opening(self) -> list[int]:
-        """The tokens that a transcript begins with."""
-        vocabulary = self.vocabulary
-        if not vocabulary.languages:
-            return [vocabulary.start]
-        return [vocabulary.start, vocabulary.languages[self.language], vocabulary.tasks[self.task]]
-
-    def _written(self, state: State) -> _Found:
-        """What the model writes of a window, tried again as long as it is doubtful."""
-        by, model, vocabulary = self.by, self.by.model, self.vocabulary
-        opening = self._opening()
-        if self.told:
-            told = np.array([[vocabulary.previous, *self.told[-by.most_told :]]])
-            _, state, _ = model.step(told, state, attention=None)
-        logits, _, _ = model.step(opening[:1], state, attention=None)
-        _, _, statistics = best(logits, 1)
-        shift, log_total = statistics[0].tolist()
-        no_speech = _probability(float(logits[0, vocabulary.no_speech]) - shift - log_total)
-        most = min(by.most_tokens, by.positions - state.position - len(opening))
-        every: list[_Found] = []
-        for temperature in by.temperatures:
-            how = {**by.draws, "temperature": temperature} if temperature else by.search
-            hypothesis: Any = model.generate(
-                state,
-                prompt=[opening],
-                max_length=most,
-                suppress=by.never,
-                rules=_Rules(vocabulary, by.never_first),
-                **how,
-            )[0]
-            one: Hypothesis = hypothesis[0] if temperature else hypothesis
-            score = sum(one.token_scores) / len(one.token_scores)
-            text = vocabulary.decode(one.tokens).strip()
-            found = _Found(one.tokens, score, temperature, no_speech, text, one.token_scores)
-            silent = no_speech > by.silence and score < by.least_score
-            repeats = found.repetition > by.most_repetition
-            if silent or not (repeats or score < by.least_score):
-                return found
-            every.append(found)
-        fine = [found for found in every if found.repetition <= by.most_repetition]
-        return max(fine or every, key=lambda found: found.score)
-
-    def _parts(self, tokens: list[int], heard: int) -> tuple[list[tuple[int, int, list[int]]], int]:
-        """What was written of a window, as (start, end, tokens), in frames; and how many frames of
-        it are done with, 0 for all."""
-        first = self.vocabulary.first_time
-
-        def frames(token: int) -> int:
-            return (token - first) * FRAMES_OF_TICK
-
-        is_time = [token >= first for token in tokens]
-        ends = [i for i in range(1, len(tokens)) if is_time[i - 1] and is_time[i]]
-        closed = is_time[-2:] == [False, True]  # nothing is said after the last time
-        if not ends:
-            times = [token for token, is_one in zip(tokens, is_time, strict=True) if is_one]
-            end = frames(times[-1]) if times and times[-1] > first else heard
-            return [(0, end, tokens)], 0
-        parts = []
-        begin = 0
-        for end in [*ends, *([len(tokens)] if closed else [])]:
-            some = tokens[begin:end]
-            parts.append((frames(some[0]), frames(some[-1]), some))
-            begin = end
-        return parts, 0 if closed else frames(tokens[begin - 1])
-
-    def _timed(
-        self, state: State, found: _Found, parts: list[list[int]], start: int, heard: int
-    ) -> list[list[Word]]:
-        """The words of each part of a window, if they are wanted."""
-        vocabulary = self.vocabulary
-        texts = [[token for token in part if token < vocabulary.end] for part in parts]
-        flat = [token for text in texts for token in text]
-        if not (self.words and flat):
-            return [[] for _ in parts]
-        # 1. The text once more, without times: what the listening heads look at.
-        opening = [*self._opening(), vocabulary.no_times]
-        model = self.by.model
-        tokens = np.array([[*opening, *flat, vocabulary.end]])[:, : self.by.positions]
-        embedded = model.decoder.embedding(tokens, 0)
-        layers = {layer for layer, _ in self.by.listening}
-        _, _, paid = model.decode(embedded, state, layers)
-        ticks = max(1, heard // FRAMES_OF_TICK)
-        # A token is written by the step before it.
-        weights = np.stack([paid[layer][0, head, :-1, :ticks] for layer, head in self.by.listening])
-        begins = token_times(weights, len(opening) - 1).tolist()
-        every = zip(found.tokens, found.token_scores, strict=False)
-        scores = [score for token, score in every if token < vocabulary.end]
-        # 2. Words, which marks of punctuation go with.
-        at, result = 0, []
-        for text in texts:
-            words: list[Word] = []
-            for word, count in _with_marks(vocabulary.words(text, self.language)):
-                begin, end = (begins[min(i, len(begins) - 1)] for i in (at, at + count))
-                words.append(
-                    Word(
-                        word,
-                        _seconds(start + begin * FRAMES_OF_TICK),
-                        _seconds(start + end * FRAMES_OF_TICK),
-                        _probability(sum(scores[at : at + count]) / count),
-                    )
-                )
-                at += count
-            result.append(words)
-        return result
+        return languages, probability_of(logits, self.vocabulary.no_speech)
 
 
 def _temperatures(given: Sequence[float]) -> tuple[float, ...]:
@@ -563,72 +322,6 @@ def _temperatures(given: Sequence[float]) -> tuple[float, ...]:
 
 def _recording(audio: Sound, rate: int) -> Recording:
     return audio if isinstance(audio, Recording) else Recording(audio, rate)
-
-
-def _with_marks(words: list[tuple[str, int]]) -> list[tuple[str, int]]:
-    """Marks that open something joined to the next word, others to the word before."""
-    joined: list[tuple[str, int]] = []
-    opening = ("", 0)
-    for text, count in words:
-        mark = text.strip()
-        if mark and all(c in OPENING for c in mark) and text.startswith(" "):
-            opening = (opening[0] + text, opening[1] + count)
-        elif mark and all(c in CLOSING for c in mark) and joined and not opening[1]:
-            joined[-1] = (joined[-1][0] + text, joined[-1][1] + count)
-        else:
-            joined.append((opening[0] + text, opening[1] + count))
-            opening = ("", 0)
-    if opening[1]:
-        joined.append(opening)
-    return joined
-
-
-def _probability(score: float) -> float:
-    """Of a log-probability, by the contract."""
-    return float(exp(np.array([score]))[0])
-
-
-def _seconds(frame: int) -> float:
-    return frame / FRAME_RATE
-
-
-class _Rules:
-    """How text and times must follow each other: times in pairs around each part, never falling,
-    the first within the first second; and a time wherever that is likelier than any text."""
-
-    def __init__(self, vocabulary: SpeechVocabulary, never_first: list[int]) -> None:
-        self.first, self.end, self.no_times = (
-            vocabulary.first_time, vocabulary.end, vocabulary.no_times
-        )  # fmt: skip
-        self.last = self.first + vocabulary.TIMES - 1
-        self.never_first = never_first
-
-    def __call__(self, tokens: Array, logits: Array) -> None:
-        """tokens (rows, position), logits (rows, vocabulary)."""
-        first = self.first
-        logits[:, self.no_times] = -np.inf
-        logits[:, self.last + 1 :] = -np.inf
-        if not tokens.shape[1]:
-            logits[:, self.never_first] = -np.inf
-            logits[:, :first] = -np.inf
-            logits[:, first + LATEST_START + 1 :] = -np.inf
-            return
-        for row, past in zip(logits, tokens, strict=True):
-            times = past[past >= first]
-            after_time = past[-1] >= first
-            if after_time:
-                if len(past) < 2 or past[-2] >= first:
-                    row[first:] = -np.inf
-                else:  # a part ended: the next begins, or it was the last
-                    row[: self.end] = -np.inf
-            if len(times):
-                # No time again that ended a part; the start of the next part may be its end.
-                lowest = times[-1] + (0 if after_time and len(past) > 1 and past[-2] < first else 1)
-                row[first:lowest] = -np.inf
-        _, _, statistics = best(logits[:, first:], 1)
-        total = statistics[:, 0] + statistics[:, 1]  # log of the sum over times
-        likelier = total > logits[:, :first].max(axis=1)
-        logits[likelier, :first] = -np.inf
 
 
 def find_model() -> Path:

@@ -16,10 +16,11 @@ VOCABULARY = 51865  # from so many tokens on a model is multilingual
 TIMES = 1501
 
 
-def tokenizer():
-    """Bytes and a few joined ones, then the special tokens, so that those of times are the last."""
+def tokenizer(filling=None):
+    """Bytes and a filling, then the special tokens, so that those of times are the last."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    filling = VOCABULARY - TIMES - len(alphabet) - 7 - len(LANGUAGES)
+    if filling is None:
+        filling = VOCABULARY - TIMES - len(alphabet) - 7 - len(LANGUAGES)
     names = [*alphabet, *(f"<filling{i}>" for i in range(filling))]
     made = Tokenizer(models.BPE({name: i for i, name in enumerate(names)}, []))
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
