@@ -1,0 +1,28 @@
+"""seq2seq-fast info"""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+EXAMPLES = """example:
+  seq2seq-fast info --json"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="as JSON")
+
+
+def run(options: argparse.Namespace) -> None:
+    from ..runtime import info
+
+    found = info()
+    if options.json:
+        print(json.dumps(found, indent=2))
+        return
+    for name, value in found.items():
+        if isinstance(value, dict):
+            value = "; ".join(
+                f"{key} {' '.join(v) if isinstance(v, list) else v}" for key, v in value.items()
+            )
+        print(f"{name:<15} {value}")
