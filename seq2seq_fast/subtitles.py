@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import html
 import json
+import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Protocol
 
@@ -152,7 +153,7 @@ class _SubRip(Writer):
         part = ""
         for start, end, text in self.layout.cues(segment, str):
             self.cues += 1
-            text = text.replace("-->", "->")  # in a line of text it would be read as times
+            text = re.sub("--+>", "->", text)  # in a line of text it would be read as times
             part += f"{self.cues}\n{_times(start, end, ',')}\n{text}\n\n"
         return part
 

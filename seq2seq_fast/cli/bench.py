@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from .pictures import Picture
+from .streams import write_output
 
 if TYPE_CHECKING:
     from .. import bench
@@ -28,17 +29,20 @@ def run(options: argparse.Namespace) -> None:
     picture = Picture(options.plot) if options.plot else None
     threads = options.threads or 1
     shapes = [bench.Shape(*sizes) for sizes in options.shape or ()] or bench.GRID
-    print(*bench.describe(), sep="\n")
-    print(f"float32, threads: {threads}; microseconds, median ± half the range of")
-    print(f"{bench.ROUNDS} rounds; error: largest difference from float64\n")
+    about = [
+        *bench.describe(),
+        f"float32, threads: {threads}; microseconds, median ± half the range of",
+        f"{bench.ROUNDS} rounds; error: largest difference from float64\n\n",
+    ]
+    write_output("\n".join(about))
     started = False
 
     def report(shape: bench.Shape, row: dict[str, bench.Cell]) -> None:
         nonlocal started
         if not started:
-            print(bench.header(list(row)))
+            write_output(bench.header(list(row)) + "\n")
         started = True
-        print(bench.line(shape, row), flush=True)
+        write_output(bench.line(shape, row) + "\n")
 
     table = bench.measure(shapes, threads, report)
     if picture:

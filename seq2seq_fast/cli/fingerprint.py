@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from .streams import write_output
+
 EXAMPLES = """example:
   seq2seq-fast fingerprint --threads 1"""
 
@@ -15,4 +17,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     from ..fingerprinting import fingerprint
 
-    print(fingerprint())
+    write_output(fingerprint() + "\n")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 
+from .streams import write_output
+
 EXAMPLES = """example:
   seq2seq-fast info --json"""
 
@@ -18,11 +20,11 @@ def run(options: argparse.Namespace) -> None:
 
     found = info()
     if options.json:
-        print(json.dumps(found, indent=2))
+        write_output(json.dumps(found, indent=2) + "\n")
         return
     for name, value in found.items():
         if isinstance(value, dict):
             value = "; ".join(
                 f"{key} {' '.join(v) if isinstance(v, list) else v}" for key, v in value.items()
             )
-        print(f"{name:<15} {value}")
+        write_output(f"{name:<15} {value}\n")

@@ -103,7 +103,7 @@ class Target:
             def write(part: str | bytes) -> None:
                 with signals.held():
                     if descriptor == 1:
-                        streams.write_output(_bytes(part))
+                        streams.write_output(part)
                     else:
                         _write(descriptor, _bytes(part), self.name)
 
@@ -177,7 +177,7 @@ def _kept(temporary: Path, path: Path) -> Path:
 
 
 def _bytes(part: str | bytes) -> bytes:
-    return part if isinstance(part, bytes) else part.encode("utf-8", "surrogateescape")
+    return part if isinstance(part, bytes) else streams.encoded(part)
 
 
 def _write(file: int, data: bytes, name: str) -> None:

@@ -7,10 +7,11 @@ import argparse
 import difflib
 import math
 import os
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
-from .streams import say
+from .streams import say, write_output
 
 
 class Parser(argparse.ArgumentParser):
@@ -30,14 +31,25 @@ class Parser(argparse.ArgumentParser):
 
     def _print_message(self, message: str, file: Any = None) -> None:
         """argparse's own hides an output that is closed or full."""
-        if message:
-            file.write(message)
+        if file is sys.stdout:
+            write_output(message)
+        else:
+            super()._print_message(message, file)
 
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
-        """Options and other arguments in any order."""
-        options, unknown = self.parse_known_intermixed_args(list(arguments))
+        """Options and other arguments in any order; none after -- is an option."""
+        end = arguments.index("--") if "--" in arguments else len(arguments)
+        # argparse mixes up what comes after -- there, so that has other names meanwhile. No
+        # argument of a process has a NUL.
+        literal = {f"\0{i}": argument for i, argument in enumerate(arguments[end + 1 :])}
+        options, unknown = self.parse_known_intermixed_args([*arguments[:end], *literal])
         if unknown:
-            self.error(self._unknown(unknown[0]))
+            self.error(self._unknown(literal.get(unknown[0], unknown[0])))
+        for name, value in vars(options).items():
+            if isinstance(value, str):
+                setattr(options, name, literal.get(value, value))
+            elif isinstance(value, list):
+                setattr(options, name, [literal.get(str(one), one) for one in value])
         return options
 
     def _unknown(self, argument: str) -> str:

@@ -26,10 +26,7 @@ def run(arguments: Sequence[str] | None) -> int:
     """Runs the command that the arguments (None: the process's) name; returns the exit code."""
     streams.prepare()
     try:
-        try:
-            _run(sys.argv[1:] if arguments is None else arguments)
-        finally:
-            streams.flush_output()
+        _run(sys.argv[1:] if arguments is None else arguments)
     except SystemExit as leaving:
         return int(leaving.code or 0)
     except KeyboardInterrupt as interrupt:

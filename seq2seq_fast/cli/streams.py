@@ -15,9 +15,6 @@ PROGRAM = "seq2seq-fast"
 class _Closed(io.TextIOBase):
     """In the place of a stream that was closed before the program began."""
 
-    def write(self, text: str) -> int:
-        raise OSError("standard output is closed")
-
 
 def prepare() -> None:
     """Set up the streams that the process was given. In the place of a closed one is the null
@@ -35,9 +32,8 @@ def prepare() -> None:
         sys.stdout = _Closed()
     if sys.stderr is None:
         sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8")
-    for stream, errors in ((sys.stdout, "surrogateescape"), (sys.stderr, "backslashreplace")):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(encoding="utf-8", errors=errors, newline="\n")
+    if isinstance(sys.stderr, io.TextIOWrapper):
+        sys.stderr.reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n")
 
 
 def standard_input() -> BinaryIO:
@@ -81,12 +77,32 @@ def status_of_output() -> os.stat_result | None:
         return None
 
 
-def write_output(data: bytes) -> None:
-    """Write to standard output, now."""
+def write_output(text: str | bytes) -> None:
+    """Write to standard output, now.
+
+    Raises
+    ------
+    OSError
+        It is closed or full, or nobody reads it. What Python still holds of it goes nowhere then,
+        instead of failing once more when the process ends.
+    """
     out = standard_output()
-    out.flush()
-    out.buffer.write(data)
-    out.buffer.flush()
+    left = memoryview(text if isinstance(text, bytes) else encoded(text))
+    try:
+        while left:
+            left = left[out.buffer.write(left) :]
+        out.buffer.flush()
+    except OSError as error:
+        with contextlib.suppress(OSError, ValueError):
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, out.fileno())
+            os.close(null)
+        raise OSError(error.errno, error.strerror, "standard output") from None
+
+
+def encoded(text: str) -> bytes:
+    """UTF-8, and bytes that are not as they came in."""
+    return text.encode("utf-8", "surrogateescape")
 
 
 def say(message: str) -> None:
@@ -97,8 +113,11 @@ def say(message: str) -> None:
 
 def readable(message: str) -> str:
     """One line, in which bytes of names that are not UTF-8 appear as \\xff."""
-    data = " ".join(message.split()).encode("utf-8", "surrogateescape")
-    return data.decode("utf-8", "backslashreplace")
+    line = " ".join(message.split())
+    try:
+        return encoded(line).decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # half a surrogate pair in a name of Windows
+        return line.encode("utf-8", "backslashreplace").decode()
 
 
 def described(error: BaseException) -> str:
@@ -106,22 +125,3 @@ def described(error: BaseException) -> str:
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return f"{os.fsdecode(error.filename)}: {error.strerror}"
     return str(error) or type(error).__name__
-
-
-def flush_output() -> None:
-    """Write what Python still holds of standard output.
-
-    Raises
-    ------
-    OSError
-        Nobody reads it, or it is full. What is held then goes nowhere, instead of failing once more
-        when the process ends.
-    """
-    try:
-        sys.stdout.flush()
-    except OSError as error:
-        with contextlib.suppress(OSError, ValueError):
-            null = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(null, sys.stdout.fileno())
-            os.close(null)
-        raise OSError(error.errno, error.strerror, "standard output") from None
