@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import signal
 import stat
 import subprocess
@@ -16,7 +15,7 @@ import pytest
 from seq2seq_fast.cli import main
 from seq2seq_fast.cli.outputs import Target, files_of
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="links, pipes and modes")
+resource = pytest.importorskip("resource", reason="links, pipes, modes and limits")
 
 
 @pytest.fixture(autouse=True)

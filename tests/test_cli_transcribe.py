@@ -12,7 +12,7 @@ import fake_models
 import pytest
 import soundfile
 import speech
-from test_cli import one_line, run
+from commands import one_line, run
 
 from seq2seq_fast.audio import RATE
 from seq2seq_fast.cli import main

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from typing import Any
 
 from .streams import write_output
 
@@ -23,8 +24,10 @@ def run(options: argparse.Namespace) -> None:
         write_output(json.dumps(found, indent=2) + "\n")
         return
     for name, value in found.items():
-        if isinstance(value, dict):
-            value = "; ".join(
-                f"{key} {' '.join(v) if isinstance(v, list) else v}" for key, v in value.items()
-            )
-        write_output(f"{name:<15} {value}\n")
+        write_output(f"{name:<15} {_shown(value)}\n")
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return "; ".join(f"{key} {_shown(one)}" for key, one in value.items())
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)

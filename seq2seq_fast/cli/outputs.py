@@ -67,7 +67,7 @@ class Target:
         regular = found is not None and stat.S_ISREG(found.st_mode)
         self.descriptor = _descriptor(name, found)
         self.path: Path | None = None  # of the file that appears when it is complete
-        self.mode = stat.S_IMODE(found.st_mode) if found is not None and regular else None
+        self.old = found if regular else None
         if self.descriptor is None and (regular or found is None):
             self.path = Path(os.path.realpath(name))
             _check_folder(self.path.parent)
@@ -93,7 +93,7 @@ class Target:
         """
         with signals.careful(), contextlib.ExitStack() as stack:
             if self.path is not None:
-                yield stack.enter_context(_Beside(self.path, self.name, self.mode, end)).write
+                yield stack.enter_context(_Beside(self.path, self.name, self.old, end)).write
                 return
             descriptor = self.descriptor
             if descriptor is None:  # a pipe or a device
@@ -116,8 +116,10 @@ class Target:
 class _Beside:
     """A file that is written beside the one whose place it takes."""
 
-    def __init__(self, path: Path, name: str, mode: int | None, end: Callable[[], str]) -> None:
-        self.path, self.name, self.mode, self.end = path, name, mode, end
+    def __init__(
+        self, path: Path, name: str, old: os.stat_result | None, end: Callable[[], str]
+    ) -> None:
+        self.path, self.name, self.old, self.end = path, name, old, end
         self.size = 0  # of the parts that are whole
         self.temporary = path.with_name(f".seq2seq-fast-{secrets.token_hex(8)}.tmp")
 
@@ -128,8 +130,10 @@ class _Beside:
                 self.file = os.open(self.temporary, flags, 0o666)
             except OSError as error:
                 raise OSError(error.errno, error.strerror, self.name) from None
-            if self.mode is not None:
-                os.chmod(self.temporary, self.mode)
+            if self.old is not None:
+                with contextlib.suppress(OSError, AttributeError):  # only root may give files away
+                    os.chown(self.temporary, self.old.st_uid, self.old.st_gid)
+                os.chmod(self.temporary, stat.S_IMODE(self.old.st_mode))
         return self
 
     def write(self, part: str | bytes) -> None:
