@@ -1,15 +1,16 @@
 """Encoder-decoder models and fused attention on the CPU, with the same bits everywhere."""
 
 import importlib
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from .attention import attention, ragged_attention
-from .cache import KeyValueCache
-from .runtime import info, use
-
 if TYPE_CHECKING:
+    from .attention import attention, ragged_attention
+    from .cache import KeyValueCache
     from .fingerprinting import fingerprint
     from .loading import load
+    from .runtime import info, use
     from .saving import save
     from .transcribe import Transcriber, Transcription
     from .transformer import EncoderDecoder
@@ -32,17 +33,35 @@ __all__ = [
     "use",
 ]
 
-# Models take longer to import than attention does: their names are fetched when first asked for.
+# Names are fetched when they are first asked for: models take longer to import than attention does,
+# and the command line sets up its signals before NumPy is imported.
 _MODULES = {
     "EncoderDecoder": "transformer",
+    "KeyValueCache": "cache",
     "Transcriber": "transcribe",
     "Transcription": "transcribe",
     "Translation": "translate",
     "Translator": "translate",
+    "attention": "attention",
     "fingerprint": "fingerprinting",
+    "info": "runtime",
     "load": "loading",
+    "ragged_attention": "attention",
     "save": "saving",
+    "use": "runtime",
 }
+
+
+class _Package(ModuleType):
+    """A package in which `attention` is the function, not the module that has it: whoever imports a
+    submodule has it set as the package's attribute."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _MODULES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:

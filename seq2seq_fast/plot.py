@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from .extras import require
 
@@ -22,14 +23,36 @@ def _new_figure(width: float, height: float) -> tuple[Any, Any]:
     return figure, figure.subplots()
 
 
-def heat_map(translation: Translation, path: str | os.PathLike[str]) -> None:
+def format_of(path: str | os.PathLike[str]) -> str:
+    """The format of a picture, by the ending of its file.
+
+    Raises
+    ------
+    ValueError
+        The ending is of no format.
+    ImportError
+        The extra "plot" is not installed.
+    """
+    canvas = require("matplotlib.backend_bases", "plot").FigureCanvasBase
+    format = Path(path).suffix.removeprefix(".").lower()
+    if format not in canvas.get_supported_filetypes():
+        raise ValueError(
+            f"{os.fspath(path)}: the name of a picture ends in .png, .svg, .pdf or the like"
+        )
+    return format
+
+
+def heat_map(
+    translation: Translation, file: str | os.PathLike[str] | BinaryIO, format: str | None = None
+) -> None:
     """Save the classic picture of attention: source tokens across, target tokens down.
 
     Parameters
     ----------
     translation : Translation
-    path : path
-        The format follows its ending: .png, .svg, .pdf.
+    file : path or binary file
+    format : str, optional
+        "png", "svg" or "pdf", say; left out, the path's ending says it.
 
     Raises
     ------
@@ -58,7 +81,13 @@ def heat_map(translation: Translation, path: str | os.PathLike[str]) -> None:
     axes.tick_params(length=0)
     axes.set_xlabel("source")
     axes.set_ylabel("translation")
-    figure.savefig(path, dpi=150)
+    _save(figure, file, format)
+
+
+def _save(figure: Any, file: str | os.PathLike[str] | BinaryIO, format: str | None) -> None:
+    if format is None and isinstance(file, (str, os.PathLike)):
+        format = format_of(file)
+    figure.savefig(file, dpi=150, format=format)
 
 
 def _labels(tokens: Sequence[str]) -> list[str]:
@@ -67,7 +96,10 @@ def _labels(tokens: Sequence[str]) -> list[str]:
 
 
 def benchmark(
-    shapes: Sequence[str], times: Mapping[str, Sequence[float | None]], path: str | os.PathLike[str]
+    shapes: Sequence[str],
+    times: Mapping[str, Sequence[float | None]],
+    file: str | os.PathLike[str] | BinaryIO,
+    format: str | None = None,
 ) -> None:
     """Save bars of times: for each shape one bar per contestant, logarithmic.
 
@@ -76,7 +108,7 @@ def benchmark(
     shapes : sequence of str
     times : mapping of str to sequences of float
         Seconds of each contestant at each shape; None where it has none.
-    path : path
+    file, format
         As for heat_map(), whose errors it raises, too.
     """
     figure, axes = _new_figure(11, 1.5 + 0.22 * len(shapes) * len(times))
@@ -90,4 +122,4 @@ def benchmark(
     axes.set_xlabel("microseconds (median), less is better")
     axes.set_ylabel("B, H, Tq, Tk, D")
     axes.legend()
-    figure.savefig(path, dpi=150)
+    _save(figure, file, format)

@@ -1,98 +1,77 @@
-"""The command line: results on standard output, one line and exit code 2 for what went wrong."""
+"""The command line as a whole: help, errors, exit codes, streams and signals; small commands."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
-import struct
 import subprocess
 import sys
-import tempfile
-import time
+import types
 
+import fake_models
 import pytest
+from commands import COMMAND, ELSEWHERE, one_line, run
 
 import seq2seq_fast
 from seq2seq_fast.cli import main
+from seq2seq_fast.cli.running import COMMANDS
 
-ELSEWHERE = tempfile.gettempdir()  # where `import seq2seq_fast` finds what is installed
-COMMAND = [sys.executable, "-m", "seq2seq_fast.cli"]
-HELLO = "The children were playing happily in the garden."
-OLA = "As crianças estavam brincando alegremente no jardim."
+# ---- help and misuse ----
 
 
-def run(*arguments, **options):
-    return subprocess.run(
-        [*COMMAND, *arguments], capture_output=True, timeout=120, cwd=ELSEWHERE,
-        **{"text": True, "encoding": "utf-8", **options},
-    )  # fmt: skip
+def test_help_has_an_example_of_each_command(capsys):
+    assert main(["--help"]) == 0
+    overview = capsys.readouterr().out
+    for command in COMMANDS:
+        assert f"\n  {command} " in overview
+        assert main([command, "--help"]) == 0
+        out, err = capsys.readouterr()
+        assert err == ""
+        assert out.startswith(f"usage: seq2seq-fast {command} ")
+        assert "--threads N" in out
+        assert f"\n  seq2seq-fast {command} " in out[out.index("example") :]
+    assert main([]) == 2
+    assert capsys.readouterr() == ("", overview)
 
 
-def test_translates_arguments_files_and_standard_input(tmp_path):
-    done = run("translate", HELLO)
-    assert (done.returncode, done.stdout, done.stderr) == (0, OLA + "\n", "")
-    file = tmp_path / "text.txt"
-    file.write_text(f"{HELLO}\r\n\nYes", encoding="utf-8")
-    from_file = run("translate", "--file", str(file))
-    assert from_file.stdout.splitlines()[:2] == [OLA, ""]
-    assert run("translate", input=f"{HELLO}\n\nYes").stdout == from_file.stdout
-    assert run("translate", "--to", "en", OLA).stdout.startswith("The children were")
-    assert run("translate", "", "  ").stdout == "\n\n"
-
-
-def test_attention_picture(tmp_path, capsys):
-    picture = tmp_path / "heat.png"
-    assert main(["translate", HELLO, "--attention", str(picture)]) == 0
-    assert picture.read_bytes().startswith(b"\x89PNG\r\n")
-    assert capsys.readouterr().out == OLA + "\n"
-    assert main(["translate", "", "--attention", str(picture)]) == 0  # nothing to see, no crash
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"seq2seq-fast {seq2seq_fast.__version__}\n"
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["translate", "--to", "xx", "a"], "no model is known that translates to 'xx'"),
-        (["translate", "--model", "/no/such", "a"], "no such model file or folder"),
-        (["translate", "--file", "/no/such.txt"], "No such file"),
-        (["translate", "--file", "x", "a"], "give texts or --file, not both"),
-        (["translate", "a", "b", "--attention", "x.png"], "--attention shows one text"),
-        (["translate", "--threads", "0", "a"], "threads must be an integer from 1 to 256; got 0"),
-        (["bench", "--shape", "1,2"], "--shape must be five positive integers"),
-        (["bench", "--shape", "1,1,1,1,0"], "--shape must be five positive integers"),
+        (["tranlate", "a"], "unknown command 'tranlate'; did you mean translate?"),
+        (["x"], "unknown command 'x'; known: translate, transcribe, convert, info,"),
+        (["--verson"], "unknown option --verson; did you mean --version?"),
+        (["translate", "--beam", "4", "a"], "unknown option --beam; did you mean --num-beams?"),
+        (["translate", "--num-beam=4", "a"], "unknown option --num-beam; did you mean --num-beams"),
+        (["translate", "-5°C"], "unknown option -5°C; what begins with - and is no option comes"),
+        (["info", "x"], "unexpected argument 'x'"),
+        (["info", "--threads", "0"], "argument --threads: must be an integer of at least 1; got"),
+        (["info", "--threads", "9" * 5000], "argument --threads: must be an integer of at least"),
+        (["info", "--threads", "999"], "threads must be an integer from 1 to 256; got 999"),
+        (["translate", "--num-beams", "x", "a"], "argument --num-beams: must be an integer of at"),
+        (["translate", "--length-penalty", "nan", "a"], "--length-penalty: must be a number; got"),
+        (["translate", "--num-beams"], "argument --num-beams: expected one argument"),
+        (["transcribe"], "the following arguments are required: audio"),
+        (["transcribe", "--temperature", "0,x", "a"], "must be numbers with commas between them;"),
+        (
+            ["bench", "--shape", "1,2"],
+            "argument --shape: must be five positive integers B,H,Tq,Tk,",
+        ),
+        (["bench", "--shape", "1,1,1,1,0"], "argument --shape: must be five positive integers"),
     ],
 )
-def test_errors_are_one_line_and_exit_code_2(capsys, arguments, message):
+def test_misuse_is_one_line_and_exit_code_2(capsys, arguments, message):
     assert main(arguments) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.startswith("seq2seq-fast: error: ") and err.count("\n") == 1
-    assert message in err
-
-
-def test_input_that_is_not_utf8(tmp_path):
-    file = tmp_path / "latin.txt"
-    file.write_bytes(HELLO.encode() + b"\n\xe9\xff\n")
-    for done in (run("translate", "--file", str(file)),
-                 run("translate", input=b"\xff", text=None, encoding=None)):  # fmt: skip
-        assert done.returncode == 2
-        assert "not UTF-8" in str(done.stderr) and str(done.stderr).count("error") == 1
-
-
-def test_a_damaged_model(tmp_path):
-    (tmp_path / "model.bin").write_bytes(b"\0" * 100)
-    done = run("translate", "--model", str(tmp_path), "a")
-    assert done.returncode == 2
-    assert done.stderr == (
-        f"seq2seq-fast: error: {tmp_path}/model.bin: not a Marian binary file:"
-        " version 0, expected 1\n"
-    )
-
-
-def test_a_bad_environment():
-    done = run("info", env={**os.environ, "SEQ2SEQ_FAST_BACKEND": "gpu"})
-    assert done.returncode == 2
-    assert done.stderr.startswith("seq2seq-fast: error: SEQ2SEQ_FAST_BACKEND=gpu: backend must be")
+    assert message in one_line(err)
+    assert len(err) < 300
 
 
 def test_what_is_not_installed_is_named():
@@ -104,87 +83,160 @@ sys.exit(main(sys.argv[2:]))
 """
 
     def without(modules, *arguments):
-        done = subprocess.run(
-            [sys.executable, "-c", code, modules, *arguments], capture_output=True, text=True,
-            cwd=ELSEWHERE,
-        )  # fmt: skip
-        return done.returncode, done.stderr
+        done = run(modules, *arguments, command=[sys.executable, "-c", code])
+        assert (done.returncode, done.stdout) == (2, "")
+        return one_line(done.stderr)
 
     for missing, extra in (("sentencepiece", "text"), ("sentencex", "text")):
-        status, error = without(missing, "translate", "a")
-        assert status == 2
+        error = without(missing, "translate", "a")
         assert f"{missing} is needed for this" in error
         assert f'pip install "seq2seq_fast[{extra}]"' in error
-    status, error = without("matplotlib,matplotlib.figure", "bench", "--plot", "x.png")
-    assert status == 2 and 'pip install "seq2seq_fast[plot]"' in error
+    plot = 'pip install "seq2seq_fast[plot]"'
+    for drawing in (["bench", "--plot", "x.png"], ["translate", "a", "--attention", "x.png"]):
+        assert plot in without("matplotlib,matplotlib.figure", *drawing)
 
 
-def test_ctrl_c_stops_at_once_and_keeps_what_was_finished(tmp_path):
-    file = tmp_path / "long.txt"
-    file.write_text(f"{HELLO}\n" * 3000, encoding="utf-8")
+def test_a_bad_environment():
+    done = run("info", env={**os.environ, "SEQ2SEQ_FAST_BACKEND": "gpu"})
+    assert done.returncode == 2
+    assert one_line(done.stderr).startswith("SEQ2SEQ_FAST_BACKEND=gpu: backend must be")
+
+
+# ---- streams ----
+
+CLOSED = {"0": "<&-", "1": ">&-", "2": "2>&-"}
+USES = {  # what is run: what it writes, and whether it reads standard input
+    ("--help",): ("usage: seq2seq-fast", False),
+    ("info",): ("version ", False),
+    ("fingerprint",): ("72b097bf51c084b4", False),
+    ("translate", "Yes"): ("YES\n", False),
+    ("translate",): ("", True),
+    ("transcribe", __file__): ("Yes, <I> &", False),
+}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a shell closes the streams")
+@pytest.mark.parametrize("arguments", USES, ids=" ".join)
+def test_closed_streams(arguments):
+    """Every combination of them: an error if the command needs one, in one line on standard error
+    and nowhere else."""
+    wanted, reads = USES[arguments]
+    fake = arguments[0] in ("translate", "transcribe")
+    command = [*(fake_models.COMMAND if fake else COMMAND), *arguments]
+    combinations = [c for n in (1, 2, 3) for c in itertools.combinations(CLOSED, n)]
+    running = [
+        subprocess.Popen(
+            ["sh", "-c", 'exec "$@" ' + " ".join(CLOSED[c] for c in closed), "sh", *command],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            cwd=ELSEWHERE,
+        )
+        for closed in combinations
+    ]  # fmt: skip
+    for closed, process in zip(combinations, running, strict=True):
+        out, err = process.communicate(timeout=120)
+        bad = next((name for number, name, used in (("1", "output", True), ("0", "input", reads))
+                    if number in closed and used), None)  # fmt: skip
+        if bad is None:
+            assert (process.returncode, err) == (0, ""), closed
+            assert out.startswith(wanted)
+            continue
+        assert (process.returncode, out) == (2, ""), closed
+        if "2" not in closed:
+            assert one_line(err) == f"standard {bad} is closed"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is full")
+@pytest.mark.parametrize("arguments", [("--help",), ("info",), ("translate", "Yes")], ids=" ".join)
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_that_is_full(arguments, unbuffered):
+    with open("/dev/full", "w") as full:
+        process = subprocess.run(
+            [sys.executable, fake_models.__file__, *arguments], input="", stdout=full,
+            stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        )  # fmt: skip
+    assert process.returncode == 2
+    assert one_line(process.stderr) == "standard output: No space left on device"
+
+
+def test_a_reader_that_leaves():
     process = subprocess.Popen(
-        [*COMMAND, "translate", "--file", str(file)], stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True, encoding="utf-8", cwd=ELSEWHERE,
-        # A background job of a shell starts with Ctrl-C ignored; this one must not.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        [*fake_models.COMMAND, "translate"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, bufsize=0,
     )  # fmt: skip
-    first = process.stdout.readline()
-    process.send_signal(signal.SIGINT)
-    start = time.monotonic()
-    rest, errors = process.communicate(timeout=30)
-    assert time.monotonic() - start < 5
-    assert process.returncode == 130
-    assert errors == ""
-    lines = (first + rest).splitlines()
-    assert 1 <= len(lines) < 3000 and set(lines) == {OLA}
-
-
-def test_a_reader_that_leaves(tmp_path):
-    file = tmp_path / "long.txt"
-    file.write_text("Yes\n" * 200, encoding="utf-8")
-    process = subprocess.Popen(
-        [*COMMAND, "translate", "--file", str(file)], stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, cwd=ELSEWHERE,
-    )  # fmt: skip
-    process.stdout.readline()
+    process.stdin.write(b"Yes\n")
+    assert process.stdout.read(4) == b"YES\n"
     process.stdout.close()
+    process.stdin.write(b"Yes\n")
     assert process.wait(60) == 0
     assert process.stderr.read() == b""
 
 
-def test_the_progress_bar_is_for_terminals(tmp_path):
-    pty = pytest.importorskip("pty", reason="no terminals on this system")
-    import fcntl
-    import termios
+# ---- signals ----
 
-    file = tmp_path / "text.txt"
-    file.write_text("Yes\n" * 5, encoding="utf-8")
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))
-    done = subprocess.run(
-        [*COMMAND, "translate", "--file", str(file)], stdout=subprocess.PIPE, stderr=theirs,
-        cwd=ELSEWHERE, timeout=60,
+
+@pytest.mark.parametrize("module", ["argparse", "numpy", "seq2seq_fast.translate", "sentencepiece"])
+def test_ctrl_c_during_imports(module):
+    code = f"""
+import os, signal, sys
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupt())
+from seq2seq_fast.cli import main
+sys.exit(main())
+"""
+    done = run(
+        "translate", "Yes", command=[sys.executable, "-c", code],
+        # A background job of a shell starts with Ctrl-C ignored; this one must not.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
-    os.close(theirs)
-    assert done.stdout.count(b"\n") == 5 and b"texts" not in done.stdout
-    assert b"5 texts" in os.read(ours, 1 << 16)
-    os.close(ours)
-    assert run("translate", "--file", str(file)).stderr == ""
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
-def test_lines_typed_at_a_terminal_are_answered_at_once():
-    pty = pytest.importorskip("pty", reason="no terminals on this system")
-    ours, theirs = pty.openpty()
+def test_nothing_slow_is_imported_before_the_signals_are_set_up():
+    code = """
+import sys
+before = {*sys.modules}
+import seq2seq_fast.cli
+print(*sorted({name.partition(".")[0] for name in {*sys.modules} - before}))
+"""
+    done = run(command=[sys.executable, "-c", code])
+    assert "seq2seq_fast" in done.stdout.split()
+    assert not {"numpy", "cffi", "argparse"} & {*done.stdout.split()}
+
+
+@pytest.mark.parametrize(("number", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
+def test_signals_while_nothing_happens(number, code):
     process = subprocess.Popen(
-        [*COMMAND, "translate"], stdin=theirs, stdout=subprocess.PIPE, cwd=ELSEWHERE
-    )
-    os.close(theirs)
-    for _ in range(2):
-        os.write(ours, HELLO.encode() + b"\n")
-        assert process.stdout.readline().decode() == OLA + "\n"
-    os.write(ours, b"\x04")  # Ctrl-D: the end of the input
-    assert process.wait(60) == 0
-    os.close(ours)
+        [*fake_models.COMMAND, "translate"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True, env={**os.environ, fake_models.PAUSE: "1"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    process.stdin.write("Yes\nNo\n")
+    process.stdin.flush()
+    assert process.stderr.readline() == "ready\n"
+    process.send_signal(getattr(signal, number))
+    assert process.wait(30) == code
+    assert (process.stdout.read(), process.stderr.read()) == ("YES\n", "")
+
+
+def test_a_signal_that_is_ignored_stays_ignored():
+    """As nohup has it."""
+    process = subprocess.Popen(
+        [*fake_models.COMMAND, "translate"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        bufsize=0, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+    )  # fmt: skip
+    process.stdin.write(b"Yes\n")
+    assert process.stdout.read(4) == b"YES\n"
+    process.send_signal(signal.SIGHUP)
+    process.stdin.write(b"No\n")
+    process.stdin.close()
+    assert process.stdout.read() == b"NO\n"
+    assert process.wait(30) == 0
+
+
+# ---- small commands ----
 
 
 def test_info_and_fingerprint(capsys):
@@ -209,9 +261,23 @@ def test_bench(tmp_path, capsys):
     errors = [float(cell) for line in table[2:] for cell in line.split("|")[-3:-1]]
     assert max(errors) < 1e-5
     assert picture.read_bytes().startswith(b"\x89PNG\r\n")
+    for name in (str(tmp_path), str(tmp_path / "x.doc"), str(tmp_path / "no" / "x.png")):
+        assert main(["bench", "--plot", name]) == 2
+        out, err = capsys.readouterr()
+        assert out == ""  # told before the work
+        assert name.rpartition("/x.png")[0] in one_line(err) or name in one_line(err)
 
 
-def test_version(capsys):
-    with pytest.raises(SystemExit):
-        main(["--version"])
-    assert capsys.readouterr().out == f"seq2seq-fast {seq2seq_fast.__version__}\n"
+def test_convert(tmp_path, capsys, monkeypatch):
+    calls = []
+    module = types.ModuleType("seq2seq_fast.convert")
+    module.convert = lambda source, target, *, weights: calls.append((source, target, weights))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    source, target = str(tmp_path), str(tmp_path / "new")
+    assert main(["convert", source, target, "--weights", "int8"]) == 0
+    assert main(["convert", source, target]) == 0
+    assert calls == [(source, target, "int8"), (source, target, None)]
+    (tmp_path / "link").symlink_to(tmp_path)
+    assert main(["convert", source, str(tmp_path / "link")]) == 2
+    assert "link: is the input, too" in one_line(capsys.readouterr().err)
+    assert len(calls) == 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 
 import ctranslate2
@@ -20,10 +19,8 @@ from hypothesis import strategies as st
 import seq2seq_fast
 from seq2seq_fast import Transcriber, load, save
 from seq2seq_fast.audio import RATE, Recording
-from seq2seq_fast.cli import main
 from seq2seq_fast.speech_vocabulary import SpeechVocabulary
-from seq2seq_fast.subtitles import written
-from seq2seq_fast.transcribe import Segment, Word, find_model
+from seq2seq_fast.transcribe import find_model
 
 
 @pytest.fixture(scope="module")
@@ -466,66 +463,6 @@ def test_any_bytes_give_a_model_or_an_error(folder, flips):
         load(broken).encode([np.zeros((4, 80), np.float32)])
     except ValueError as error:
         assert "model.bin" in str(error) or "spectra" in str(error)
-
-
-# ---- files and commands ----
-
-SEGMENTS = [
-    Segment(0.0, 1.5, " <Yes> & no --> ", [Word(" Yes", 0.0, 1.0, 0.5)], [1], -0.5, 0.1, 0.0),
-    Segment(3661.25, 3662.0, " 日本", [], [2], -0.5, 0.1, 0.0),
-]
-
-
-def test_formats():
-    assert "".join(written(SEGMENTS, "txt")) == "<Yes> & no -->\n日本\n"
-    assert "".join(written(SEGMENTS, "srt")) == (
-        "1\n00:00:00,000 --> 00:00:01,500\n<Yes> & no ->\n\n"
-        "2\n01:01:01,250 --> 01:01:02,000\n日本\n\n"
-    )
-    assert "".join(written(SEGMENTS, "vtt")) == (
-        "WEBVTT\n"
-        "\n00:00:00.000 --> 00:00:01.500\n&lt;Yes&gt; &amp; no --&gt;\n"
-        "\n01:01:01.250 --> 01:01:02.000\n日本\n"
-    )
-    found = json.loads("".join(written(SEGMENTS, "json")))
-    assert found == [dataclasses.asdict(segment) for segment in SEGMENTS]
-    assert json.loads("".join(written([], "json"))) == []
-
-
-@pytest.mark.parametrize("how", [KeyboardInterrupt, ValueError])
-def test_what_is_cut_short_is_json_too(how):
-    def segments():
-        yield SEGMENTS[0]
-        raise how
-
-    parts = []
-    with pytest.raises(how):
-        for part in written(segments(), "json"):
-            parts.append(part)
-    assert json.loads("".join(parts)) == [dataclasses.asdict(SEGMENTS[0])]
-
-
-def test_command(tmp_path, capsys):
-    file = speech.recording(speech.NAMES[1])
-    text = "He was not an old-sposed young man."
-    assert main(["transcribe", str(file)]) == 0
-    assert capsys.readouterr().out == text + "\n"
-    out = tmp_path / "out.json"
-    assert main(["transcribe", str(file), "--words", "--beam", "1", "--output", str(out)]) == 0
-    (segment,) = json.loads(out.read_text(encoding="utf-8"))
-    assert segment["text"].strip() == text and len(segment["words"]) == 8
-    assert main(["transcribe", str(file), "--output", str(tmp_path / "x.doc")]) == 2
-    assert "--output must end in one of .txt, .srt, .vtt, .json" in capsys.readouterr().err
-
-
-def test_what_was_heard_before_the_damage_is_written(tmp_path, capsys):
-    path = tmp_path / "x.flac"
-    soundfile.write(path, speech.all_in_turn(), RATE)
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    assert main(["transcribe", str(path), "--beam", "1"]) == 2
-    out, err = capsys.readouterr()
-    assert out.startswith("And Mr. John Dashwood")
-    assert "x.flac: damaged" in err and err.count("\n") == 1
 
 
 def test_features_of_the_peer_are_those_of_the_tests(transcriber):
