@@ -33,6 +33,8 @@ class Hypothesis(NamedTuple):
     coverage penalty's part: what beam search ranks by."""
     token_scores: list[float]
     """Log-probability of each token, that of the end included; 0 for those of the prefix."""
+    finished: bool
+    """Whether it came to its end; False if it was cut at the limit of its length."""
 
 
 class Token(NamedTuple):
@@ -321,9 +323,10 @@ class _Search:
             least = np.float32(np.finfo(np.float32).tiny)
             covered = reference.row_sum(reference.log(np.maximum(paid, least)))
             ranked += options.coverage_penalty * float(covered[0, 0])
-        if token == self.model.eos:
+        finished = token == self.model.eos
+        if finished:
             tokens.pop()
-        self.found[source].append(Hypothesis(tokens, ranked, token_scores))
+        self.found[source].append(Hypothesis(tokens, ranked, token_scores, bool(finished)))
 
     def _select(self, rows: Array, kept: Array) -> None:
         """Go on with the given rows, those of the given ones of the running sources."""

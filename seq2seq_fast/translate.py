@@ -12,13 +12,24 @@ from typing import Any
 
 import numpy as np
 
-from .checks import flag, shown
+from .checks import flag, integer, shown
+from .copying import (
+    Masked,
+    is_strange,
+    marks_of,
+    mask,
+    number_spans,
+    numbers,
+    plain_marks,
+    spans,
+)
 from .formats.marian import Shortlist
 from .generate import Hypothesis
+from .layers import LearnedPositions
 from .loading import load, model_file
 from .options import Options
 from .pickling import Result
-from .text import sentences
+from .text import parts, pieces
 from .transformer import EncoderDecoder
 from .vocabularies import FilePath, find_vocabulary
 
@@ -26,7 +37,9 @@ __all__ = ["Translation", "Translator", "find_model"]
 
 Array = np.ndarray[Any, Any]
 
-MOST_SOURCE_TOKENS = 256  # a longer "sentence" is cut: the models have seen none of that length
+MOST_SOURCE_TOKENS = 80  # small models have learned from few sentences of more
+LEAST_TOKENS = 24  # of the parts of a sentence that has lost something
+TRIES = 2  # more, for a sentence that has lost something
 BATCH_SENTENCES = 32
 BATCH_ROWS = 256  # of beams or samples, each with logits of its own
 SHORTLIST_SENTENCES = 16  # logits are computed of all tokens that any of them may need
@@ -37,9 +50,13 @@ class Translation(Result):
     """A translated text. It pickles without its model's weights."""
 
     text: str
-    tokens: list[str]  # of the translation, all sentences in turn
+    tokens: list[str]
+    """Of the translation, all sentences in turn, as the model wrote them: with stand-ins, such as
+    "X1", for what is copied from the source."""
     source_tokens: list[str]  # the end of each sentence included
     score: float  # sum of the tokens' log-probabilities, the ends of the sentences included
+    finished: bool
+    """Whether each sentence came to its end; False if one was cut at the limit of its length."""
     parts: list[tuple[list[int], Hypothesis]] = field(repr=False)
     """Each sentence's source ids, its end included, and what was found."""
     model: EncoderDecoder = field(repr=False)
@@ -102,6 +119,12 @@ class Translator:
     shortlist : bool
         Choose among the target tokens that the model's ``lex*.bin`` has for a sentence's own source
         tokens: faster, and now and then another translation.
+    copy : bool
+        Copy from the source, as they are, what the model does not know (letters of other scripts,
+        emoji), addresses, paths, placeholders, and numbers that it loses.
+    max_source_tokens : int, optional
+        Longer sentences are cut at the ends of clauses. By default 80, or what positions the model
+        has: models lose content of sentences that are longer than what they have learned from.
     **options
         How to decode: see `seq2seq_fast.options.Options`; beam_size, say. Those that are given for
         each sequence of tokens are left to the model's own generate().
@@ -130,6 +153,8 @@ class Translator:
         vocabulary: FilePath | tuple[FilePath, FilePath] | None = None,
         weights: str | None = None,
         shortlist: bool = False,
+        copy: bool = True,
+        max_source_tokens: int | None = None,
         **options: Any,
     ) -> None:
         chosen = Options.of_texts(options, Translator)
@@ -141,11 +166,21 @@ class Translator:
         self.model = load(path, weights=weights)
         chosen.fit(self.model)
         self.language = language
+        self.copy = flag("copy", copy)
         self.vocabulary = find_vocabulary(path, self.model, vocabulary)
+        self.max_source_tokens = self._most_source_tokens(max_source_tokens)
         self.shortlist = None
         if shortlist:
             lex = _only_file(model_file(Path(path)).parent, "lex*.bin", "shortlist")
             self.shortlist = Shortlist(lex, self.model.vocabulary_size)
+
+    def _most_source_tokens(self, wanted: int | None) -> int:
+        positions = self.model.encoder.embedding.positions
+        added = len(self.vocabulary.start) + len(self.vocabulary.end)
+        most = positions.most - added if isinstance(positions, LearnedPositions) else 1 << 16
+        if wanted is None:
+            return min(MOST_SOURCE_TOKENS, most)
+        return integer("max_source_tokens", wanted, 1, most)
 
     def translate(self, texts: Iterable[str]) -> list[Any]:
         """Translate texts.
@@ -190,69 +225,221 @@ class Translator:
         return (found for group in groups for found in self._translate(group))
 
     def _translate(self, texts: list[str]) -> list[Any]:
-        sources = [self._lines_of_ids(text) for text in texts]
-        flat = [ids for lines in sources for line in lines for ids in line]
+        sources = [self._items(text) for text in texts]
+        # What loses something on the way is tried again, otherwise.
+        for _ in range(1 + TRIES):
+            flat = [item for items in sources for item in items if isinstance(item, _Part)]
+            self._decode([part for part in flat if not part.hypotheses])
+            if not any(part.lost for part in flat):
+                break
+            sources = [
+                [
+                    new
+                    for item in items
+                    for new in (
+                        self._again(item) if isinstance(item, _Part) and item.lost else [item]
+                    )
+                ]
+                for items in sources
+            ]
+        every = [self._ranked(items) for items in sources]
+        return every if Options(**self.options).n_best else [ranked[0] for ranked in every]
+
+    def _items(self, text: str) -> list[str | _Part]:
+        """A text as what is kept as it is and what is translated, in turn."""
+        items: list[str | _Part] = []
+        found = pieces(text, self.language)
+        for i, piece in enumerate(found):
+            if i % 2:
+                items += self._begun(piece)
+            else:  # scripts without spaces have none between sentences
+                items.append(piece or " " * (0 < i < len(found) - 1))
+        return items
+
+    def _begun(self, sentence: str) -> list[str | _Part]:
+        if not any(map(str.isalpha, sentence)):
+            return [sentence]
+        if not self.copy:
+            return self._cut(Masked(sentence, {}), self.max_source_tokens, TRIES)
+        text, places = sentence, []
+        if self._is_strange(sentence):
+            text = plain_marks(sentence, self._unknown)
+            places = [(begin, end) for begin, end, strange in spans(text, self._unknown) if strange]
+        # What stands apart at either end, such as an emoji or a bullet, stays there.
+        begin, end = 0, len(text)
+        while places and places[0][0] == begin and _stands_apart(text, *places[0]):
+            begin = places.pop(0)[1]
+            begin += len(text[begin:]) - len(text[begin:].lstrip())
+        while places and places[-1][1] == end and _stands_apart(text, *places[-1]):
+            end = len(text[: places.pop()[0]].rstrip())
+        middle = text[begin:end]
+        masked = mask(middle, [(one - begin, other - begin) for one, other in places])
+        if not any(map(str.isalpha, _without(masked))):
+            return [sentence]
+        parts = self._cut(masked, self.max_source_tokens, 0)
+        if text != sentence:
+            for part in parts:
+                if isinstance(part, _Part):
+                    part.marks = sentence
+        return [text[:begin], *parts, text[end:]]
+
+    def _cut(self, masked: Masked, most: int, tries: int) -> list[str | _Part]:
+        """A sentence in parts that the model can hold, and the white space between them."""
+        ids = self.vocabulary.encode(masked.text)
+        if len(ids) <= most:
+            return [_Part(masked, ids, tries)]
+        items: list[str | _Part] = []
+        for part in masked.cut(parts(masked.text, self._count, most)):
+            stripped = Masked(part.text.strip(), part.copies)
+            before, after = part.text.split(stripped.text, 1) if stripped.text else ("", part.text)
+            ids = self.vocabulary.encode(stripped.text)
+            if len(ids) <= most and stripped.text:
+                items += [before, _Part(stripped, ids, tries), after or " "]
+            else:  # one word, which no model could take
+                items.append(stripped.source(part.text))
+        return [*items[:-1], *(item for item in items[-1:] if item != " ")]
+
+    def _count(self, text: str) -> int:
+        return len(self.vocabulary.encode(text))
+
+    def _is_strange(self, text: str) -> bool:
+        return self._unknown(text) or any(map(is_strange, text))
+
+    def _unknown(self, text: str) -> bool:
+        if any(map(is_strange, text)):
+            return True
+        return self.vocabulary.source.unk in self.vocabulary.encode(text)
+
+    def _decode(self, parts: list[_Part]) -> None:
+        """Hypotheses of the parts, and which of them keep what they must."""
         # Neighbours of like length waste little on padding; no result depends on the order.
-        order = sorted(range(len(flat)), key=lambda i: len(flat[i]))
-        found: dict[int, list[Hypothesis]] = {}
+        parts = sorted(parts, key=lambda part: len(part.ids))
         chosen = Options(**self.options)
         size = SHORTLIST_SENTENCES if self.shortlist else BATCH_SENTENCES
         rows = chosen.n_best or 1 if chosen.sample else chosen.beam_size
         size = max(1, min(size, BATCH_ROWS // rows))
-        for start in range(0, len(order), size):
-            batch = order[start : start + size]
-            ids = [flat[i] for i in batch]
+        start, end = self.vocabulary.start, self.vocabulary.end
+        for at in range(0, len(parts), size):
+            batch = parts[at : at + size]
+            for part in batch:
+                part.ids = [*start, *part.ids, *end]
+            ids = [part.ids for part in batch]
             lists = [self.shortlist(source) for source in ids] if self.shortlist else None
-            hypotheses = self.model.generate(ids, vocabulary=lists, **self.options)
-            if chosen.n_best is None:
-                hypotheses = [[one] for one in hypotheses]
-            found.update(zip(batch, hypotheses, strict=True))
-        number = iter(range(len(flat)))
-        every = [
-            self._ranked([[(ids, found[next(number)]) for ids in line] for line in lines])
-            for lines in sources
+            for part, found in zip(
+                batch, self.model.generate(ids, vocabulary=lists, **self.options), strict=True
+            ):
+                self._judge(part, [found] if chosen.n_best is None else found)
+
+    def _judge(self, part: _Part, hypotheses: list[Hypothesis]) -> None:
+        part.hypotheses = hypotheses
+        source = part.masked.source() if self.copy else ""
+        for one in hypotheses:
+            text = part.masked.restored(self.vocabulary.decode(one.tokens))
+            if part.tries < TRIES and text is not None and not self._keeps(source, text):
+                text = None
+            part.texts.append(text)
+
+    def _keeps(self, source: str, text: str) -> bool:
+        """Whether a translation has the numbers and addresses of its source."""
+        if not numbers(source, text):
+            return False
+        wanted = [source[begin:end] for begin, end, _ in spans(source, lambda _: False)]
+        return all(text.count(one) >= wanted.count(one) for one in wanted)
+
+    def _again(self, part: _Part) -> list[str | _Part]:
+        """What has lost something: with stand-ins for all that could be lost and in shorter parts;
+        at last, cut around it."""
+        source, tries = part.masked.source(), part.tries + 1
+        translation = self.vocabulary.decode(part.hypotheses[0].tokens)
+        places = [(begin, end) for begin, end, _ in spans(source, self._unknown)]
+        covered = {i for begin, end in places for i in range(begin, end)}
+        places += [
+            (begin, end)
+            for begin, end in number_spans(source)
+            if covered.isdisjoint(range(begin, end))
+            and not numbers(source[begin:end], translation)
         ]
-        return [ranked[0] for ranked in every] if chosen.n_best is None else every
+        if tries < TRIES:
+            items = self._cut(mask(source, places), max(LEAST_TOKENS, len(part.ids) // 2), tries)
+        else:
+            items, at = [], 0
+            for begin, end in [*sorted(places), (len(source), len(source))]:
+                between = source[at:begin]
+                core = between.strip()
+                if any(map(str.isalpha, core)):
+                    before, after = between.split(core, 1)
+                    most = self.max_source_tokens
+                    items += [before, *self._cut(Masked(core, {}), most, tries), after]
+                else:
+                    items.append(between)
+                items.append(source[begin:end])
+                at = end
+        for item in items:
+            if isinstance(item, _Part):
+                item.marks = part.marks
+        return items
 
-    def _lines_of_ids(self, text: str) -> list[list[list[int]]]:
-        """Per line of a text, the ids of its sentences, each with its end."""
-
-        def cut(sentence: str) -> list[list[int]]:
-            ids, step = self.vocabulary.encode(sentence), MOST_SOURCE_TOKENS
-            start, end = self.vocabulary.start, self.vocabulary.end
-            return [[*start, *ids[i : i + step], *end] for i in range(0, len(ids), step)]
-
-        return [
-            [ids for sentence in line for ids in cut(sentence)]
-            for line in sentences(text, self.language)
-        ]
-
-    def _ranked(self, lines: list[list[tuple[list[int], list[Hypothesis]]]]) -> list[Translation]:
+    def _ranked(self, items: list[str | _Part]) -> list[Translation]:
         """A text's translations, the best first: the i-th has the i-th hypothesis of each sentence,
         or the last that it has."""
-        count = max((len(some) for line in lines for _, some in line), default=1)
-        return [
-            self._join(
-                [[(ids, some[min(i, len(some) - 1)]) for ids, some in line] for line in lines]
-            )
-            for i in range(count)
-        ]
+        count = max((len(item.kept) for item in items if isinstance(item, _Part)), default=1)
+        return [self._join(items, rank) for rank in range(count)]
 
-    def _join(self, lines: list[list[tuple[list[int], Hypothesis]]]) -> Translation:
+    def _join(self, items: list[str | _Part], rank: int) -> Translation:
+        text, chosen = "", []
+        for item in items:
+            if isinstance(item, str):
+                text += item
+                continue
+            found, translated = item.kept[min(rank, len(item.kept) - 1)]
+            text += marks_of(item.marks, translated)
+            chosen.append((item.ids, found))
         vocabulary = self.vocabulary
-        parts = [part for line in lines for part in line]
-        source_tokens = [token for ids, _ in parts for token in vocabulary.source.tokens(ids)]
-        tokens = [token for _, found in parts for token in vocabulary.tokens(found.tokens)]
         return Translation(
-            text="\n".join(
-                " ".join(vocabulary.decode(found.tokens) for _, found in line) for line in lines
-            ),
-            tokens=tokens,
-            source_tokens=source_tokens,
-            score=sum((sum(found.token_scores) for _, found in parts), 0.0),
-            parts=parts,
+            text=text,
+            tokens=[token for _, found in chosen for token in vocabulary.tokens(found.tokens)],
+            source_tokens=[token for ids, _ in chosen for token in vocabulary.source.tokens(ids)],
+            score=sum((sum(found.token_scores) for _, found in chosen), 0.0),
+            finished=all(found.finished for _, found in chosen),
+            parts=chosen,
             model=self.model,
         )
+
+
+@dataclass(eq=False)
+class _Part:
+    """A sentence, or a part of one, on its way."""
+
+    masked: Masked
+    ids: list[int]
+    tries: int  # before this one
+    marks: str = ""  # the sentence with its own quotation marks, where the model is given others
+    hypotheses: list[Hypothesis] = field(default_factory=list)
+    texts: list[str | None] = field(default_factory=list)  # of each; None if something is lost
+
+    @property
+    def lost(self) -> bool:
+        return self.texts[0] is None
+
+    @property
+    def kept(self) -> list[tuple[Hypothesis, str]]:
+        """The hypotheses that have lost nothing."""
+        every = zip(self.hypotheses, self.texts, strict=True)
+        return [(one, text) for one, text in every if text is not None]
+
+
+def _stands_apart(text: str, begin: int, end: int) -> bool:
+    """Whether a place of a text is neither word nor number, and white space is around it."""
+    around = text[max(0, begin - 1) : begin] + text[end : end + 1]
+    return not around.strip() and not any(map(str.isalnum, text[begin:end]))
+
+
+def _without(masked: Masked) -> str:
+    """Without the stand-ins."""
+    text = masked.text
+    for name in masked.copies:
+        text = text.replace(name, "")
+    return text
 
 
 def _each(texts: Iterable[str]) -> Iterator[str]:
