@@ -11,7 +11,7 @@ import soxr
 from conftest import assert_same_bits, choose
 from faster_whisper.feature_extractor import FeatureExtractor
 
-from seq2seq_fast import audio
+from seq2seq_fast import audio_input
 from seq2seq_fast.audio import FRAMES, HOP, MARGIN, RATE, Recording, log_mel, mel_filters
 
 
@@ -63,7 +63,7 @@ def test_windows_are_cut_from_the_whole(rng, monkeypatch, tmp_path):
     file = tmp_path / "x.wav"
     soundfile.write(file, x, RATE, subtype="FLOAT")
     for block, source in itertools.product((1 << 16, 999), (x, file)):
-        monkeypatch.setattr(audio, "BLOCK", block)
+        monkeypatch.setattr(audio_input, "BLOCK", block)
         recording = Recording(source)
         for frame in (0, 10, 1234, 4000, 4600, 7499):
             heard = min(FRAMES, 7500 - frame)
@@ -79,7 +79,7 @@ def test_hours_take_no_more_memory_than_a_minute(rng):
     recording = Recording(np.zeros(RATE * 600, np.int16))
     for frame in range(0, 57_000, 2900):
         recording.window(frame, 80)
-        assert len(recording._kept) <= FRAMES * HOP + 2 * MARGIN + audio.BLOCK
+        assert len(recording._kept) <= FRAMES * HOP + 2 * MARGIN + audio_input.BLOCK
 
 
 @pytest.mark.parametrize("kind", ["WAV", "FLAC", "OGG", "MP3"])
