@@ -213,25 +213,6 @@ class Recording:
             raise self._error
         return count
 
-    def next_sound(self, frame: int) -> tuple[int, int]:
-        """Where the next sound begins from a frame on, and how many frames there are up to a pause
-        of a second, or those of a window; none at the end. What lies before it is forgotten."""
-        while count := self.frames_from(frame):
-            if not (self.is_silent(frame) or (silent := self._silent(frame, count)).all()):
-                frame += int(np.argmin(silent))
-                break
-            frame += count
-        silent = self._silent(frame, self.frames_from(frame))
-        so_far = np.cumsum(silent)
-        (pauses,) = np.nonzero(so_far[FRAME_RATE:] - so_far[:-FRAME_RATE] == FRAME_RATE)
-        return frame, int(pauses[0]) + 1 if len(pauses) else len(silent)
-
-    def _silent(self, frame: int, count: int) -> Array:
-        """Which of so many frames from one on are silent, (count,)."""
-        begin = frame * HOP - self._start
-        loud = np.abs(self._kept[begin : begin + count * HOP]).reshape(count, HOP).max(axis=1)
-        return loud <= SILENCE
-
     def is_silent(self, frame: int) -> bool:
         """Whether the half minute from a frame on moves by no more than 16 bits round off."""
         heard = self._heard(frame)
@@ -264,6 +245,25 @@ class Recording:
         self._kept = self._kept[forgotten:].copy()
         self._start += forgotten
         return self._kept[: end - begin]
+
+    def next_sound(self, frame: int) -> tuple[int, int]:
+        """Where the next sound begins from a frame on, and how many frames there are up to a pause
+        of a second, or those of a window; none at the end. What lies before it is forgotten."""
+        while count := self.frames_from(frame):
+            if not (self.is_silent(frame) or (silent := self._silent(frame, count)).all()):
+                frame += int(np.argmin(silent))
+                break
+            frame += count
+        silent = self._silent(frame, self.frames_from(frame))
+        so_far = np.cumsum(silent)
+        (pauses,) = np.nonzero(so_far[FRAME_RATE:] - so_far[:-FRAME_RATE] == FRAME_RATE)
+        return frame, int(pauses[0]) + 1 if len(pauses) else len(silent)
+
+    def _silent(self, frame: int, count: int) -> Array:
+        """Which of so many frames from one on are silent, (count,)."""
+        begin = frame * HOP - self._start
+        loud = np.abs(self._kept[begin : begin + count * HOP]).reshape(count, HOP).max(axis=1)
+        return loud <= SILENCE
 
     def _read(self, end: int) -> None:
         """Makes sure that samples up to `end` are kept, or all that there are."""
