@@ -210,19 +210,25 @@ def _by_av(av: Any, stream: Stream) -> Sound:
 
     def blocks() -> Iterator[Array]:
         held: list[Array] = []  # frames are of a few milliseconds
-        for frame in itertools.chain([first], frames):
-            if frame.sample_rate != rate:
-                raise ValueError(f"{stream.name}: its rate changes to {frame.sample_rate}")
-            samples = frame.to_ndarray()
-            channels = len(frame.layout.channels)
-            samples = samples.T if frame.format.is_planar else samples.reshape(-1, channels)
-            full = sum(map(len, held)) + len(samples) > _moments(channels)
-            if held and (full or held[0].shape[1] != channels):
-                yield np.concatenate(held)
-                held.clear()
-            held.append(_floats(samples))
+        error = None
+        try:
+            for frame in itertools.chain([first], frames):
+                if frame.sample_rate != rate:
+                    raise ValueError(f"{stream.name}: its rate changes to {frame.sample_rate}")
+                samples = frame.to_ndarray()
+                channels = len(frame.layout.channels)
+                samples = samples.T if frame.format.is_planar else samples.reshape(-1, channels)
+                full = sum(map(len, held)) + len(samples) > _moments(channels)
+                if held and (full or held[0].shape[1] != channels):
+                    yield np.concatenate(held)
+                    held.clear()
+                held.append(_floats(samples))
+        except ValueError as damage:  # what comes before is worth hearing
+            error = damage
         if held:
             yield np.concatenate(held)
+        if error is not None:
+            raise error
 
     duration = None
     if track.duration:

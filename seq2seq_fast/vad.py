@@ -8,6 +8,7 @@ kept than may yet turn out to be speech.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -41,7 +42,7 @@ class SpeechRules:
     min_speech: float = 0.0
     """Seconds; shorter speech is none."""
     min_silence: float = 2.0
-    """Seconds; shorter pauses are part of the speech around them."""
+    """Seconds; pauses that are no longer are part of the speech around them."""
     pad: float = 0.4
     """Seconds before and after speech that go with it."""
 
@@ -55,10 +56,9 @@ class SpeechRules:
     def runs(self, probabilities: Iterable[float]) -> Iterator[tuple[int, bool]]:
         """Runs of chunks and whether they are speech, as soon as that is known: all chunks, in
         their order."""
-        least, pause, pad = (
-            round(seconds * RATE / CHUNK)
-            for seconds in (self.min_speech, self.min_silence, self.pad)
-        )
+        least = math.ceil(self.min_speech * RATE / CHUNK)
+        pause = math.floor(self.min_silence * RATE / CHUNK)
+        pad = round(self.pad * RATE / CHUNK)
         speaking, certain = False, False
         waiting, spoken, quiet = 0, 0, 0  # chunks: undecided; since speech began; since it was last
         for probability in probabilities:
@@ -67,7 +67,10 @@ class SpeechRules:
                 speaking, certain, spoken, quiet = True, False, 0, 0
             if speaking:
                 spoken += 1
-                quiet = 0 if probability >= self.threshold - HYSTERESIS else quiet + 1
+                if probability >= self.threshold:
+                    quiet = 0
+                elif quiet or probability < self.threshold - HYSTERESIS:
+                    quiet += 1
                 certain = certain or spoken - quiet >= least
                 if certain and not quiet:
                     yield waiting, True
@@ -80,11 +83,8 @@ class SpeechRules:
             if not speaking and waiting > pad:
                 yield waiting - pad, False
                 waiting = pad
-        if speaking and certain:
-            yield min(waiting, pad), True
-            waiting -= min(waiting, pad)
         if waiting:
-            yield waiting, False
+            yield waiting, speaking and certain
 
 
 def speech_spans(
