@@ -7,7 +7,6 @@ block, so that memory is bounded, and time linear in the file.
 
 from __future__ import annotations
 
-import importlib
 import io
 import itertools
 import os
@@ -128,7 +127,7 @@ def _of_file(stream: Stream, path: str | None = None) -> Sound:
         where = "after its position: seek(0) goes to its beginning" if stream.start else "in it"
         raise ValueError(f"{unreadable}: there is nothing {where}")
     if _is_media(stream.look(0, 12)):  # libsndfile may take its bytes for MP3, and say so on stderr
-        return _by_av(require("av", "media"), stream)
+        return _by_av(_ffmpeg(), stream)
     soundfile = require("soundfile", "speech")
     stream.replaced = true_lengths(stream)
     try:
@@ -143,7 +142,7 @@ def _of_file(stream: Stream, path: str | None = None) -> Sound:
         except soundfile.SoundFileError:
             pass
     try:
-        av = importlib.import_module("av")
+        av = _ffmpeg()
     except ImportError:
         raise ValueError(
             f'{unreadable}: {reason}. More formats: pip install "seq2seq_fast[media]"'
@@ -189,6 +188,16 @@ def _is_media(head: bytes) -> bool:
     )
 
 
+def _ffmpeg() -> Any:
+    """PyAV; versions before 17.1 crash at the options that _by_av() needs."""
+    av = require("av", "media")
+    if tuple(map(int, av.__version__.split(".")[:2])) < (17, 1):
+        raise ImportError(
+            f'av {av.__version__} is too old: pip install "seq2seq_fast[media]" brings another'
+        )
+    return av
+
+
 def _by_av(av: Any, stream: Stream) -> Sound:
     unreadable = f"{stream.name}: not an audio file that can be read"
     try:
@@ -200,7 +209,7 @@ def _by_av(av: Any, stream: Stream) -> Sound:
     except (av.FFmpegError, ValueError, OSError) as error:
         stream.check()
         raise ValueError(f"{unreadable}: {getattr(error, 'strerror', error)}") from None
-    if not hasattr(track, "decode"):
+    if getattr(track, "codec_context", None) is None:
         raise ValueError(f"{unreadable}: it has no track of sound that can be decoded")
     frames = _frames(av, container, track, stream)
     first = next(frames, None)

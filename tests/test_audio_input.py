@@ -448,8 +448,12 @@ def test_media_by_another_name(tmp_path, monkeypatch, capfd, kind, name):
     path = tmp_path / name
     path.write_bytes(by_ffmpeg(speechlike(), kind, codec, 48_000 if kind == "webm" else RATE))
     assert len(heard(path)) == pytest.approx(3000, abs=2500)
+    advice = r'pip install "seq2seq_fast\[media\]"'
+    monkeypatch.setattr(av, "__version__", "16.1.0")
+    with pytest.raises(ImportError, match=r"av 16\.1\.0 is too old: " + advice):
+        Recording(path)
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(ImportError, match=r'pip install "seq2seq_fast\[media\]"'):
+    with pytest.raises(ImportError, match=advice):
         Recording(path)
     assert capfd.readouterr().err == ""
 
