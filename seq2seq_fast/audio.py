@@ -36,6 +36,7 @@ BINS = WINDOW // 2 + 1  # frequencies of a frame
 RANGE = 8  # powers of ten below the loudest that are told apart
 LEAST = 1e-10  # power; less is silence
 SILENCE = 1.5 / 32768  # the most that a sample of a silent sound is
+LOUDEST = 2.0**31  # of a sample; more is no sound and would overflow in a spectrum
 CANCELLED = 1 / 32  # of a channel's peak; where the channels' mean has less, they cancel each other
 
 
@@ -143,8 +144,8 @@ class Recording:
         There is no such file, or it may not be read.
     ValueError
         The file is no sound, or an array is not of this shape, type or rate. Also, once all that
-        comes before was read: the file is damaged, or a sample is not finite. Also when asked for
-        what is forgotten.
+        comes before was read: the file is damaged, or a sample is not finite or absurd. Also when
+        asked for what is forgotten.
     TypeError
         `audio` is something else, or a file in text mode.
     ImportError
@@ -293,9 +294,13 @@ def _resampled(sound: Sound) -> Iterator[Array]:
     def each() -> Iterator[Array]:
         at = 0
         for block in sound.blocks:
-            if not np.isfinite(block).all():
-                row = at + int(np.flatnonzero(~np.isfinite(block).all(axis=1))[0])
-                raise ValueError(f"{sound.name}: sample {row} is not a finite number")
+            fine = (np.abs(block) <= LOUDEST).all(axis=1)
+            if not fine.all():
+                row = int(np.argmin(fine))
+                raise ValueError(
+                    f"{sound.name}: sample {at + row} is not a finite number of at most 32 bits:"
+                    f" {np.abs(block[row]).max()}"
+                )
             at += len(block)
             mono = _mixed(block)
             yield mono if stream is None else stream.resample_chunk(mono)
