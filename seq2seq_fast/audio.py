@@ -1,22 +1,21 @@
-"""Sound as a model of speech hears it: files and arrays to 16 kHz samples to log-mel spectra.
+"""Sound as a model of speech hears it: 16 kHz samples and their log-mel spectra.
 
-Files are read by soundfile (libsndfile) and brought to 16 kHz by soxr. From the samples on, the
-arithmetic is the contract's, and so are the bits: a spectrum is two linear layers and a logarithm.
-Sound is read as it is needed and forgotten once it is past, so that hours of it take no more memory
-than a minute.
+Sound is brought to 16 kHz by soxr. From the samples on, the arithmetic is the contract's, and so
+are the bits: a spectrum is two linear layers and a logarithm. Sound is read as it is needed and
+forgotten once it is past, so that hours of it take no more memory than a minute.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 import math
-import os
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
+from .audio_input import Audio, Sound, open_sound
 from .extras import require
 from .layers import Linear
 from .reference import exp, log, sincos, under_contract
@@ -37,7 +36,8 @@ BINS = WINDOW // 2 + 1  # frequencies of a frame
 RANGE = 8  # powers of ten below the loudest that are told apart
 LEAST = 1e-10  # power; less is silence
 SILENCE = 1.5 / 32768  # the most that a sample of a silent sound is
-BLOCK = 1 << 16  # samples that are read from a file at a time
+LOUDEST = 2.0**31  # of a sample; more is no sound and would overflow in a spectrum
+CANCELLED = 1 / 32  # of a channel's peak; where the channels' mean has less, they cancel each other
 
 
 @functools.cache
@@ -119,23 +119,37 @@ def log_mel(samples: Array, bands: int = 80) -> Array:
 class Recording:
     """Sound, of which only what is still needed is kept: times go forward.
 
+    The samples are the channels' mean. Where channels cancel each other (one is the other turned
+    upside down, by a cable's wiring, say, so that in a block the mean's peak is less than 1/32 of a
+    channel's), they are those of the first channel with half of the highest peak.
+
     Parameters
     ----------
-    audio : path or ndarray
-        A file that libsndfile reads (WAV, FLAC, OGG, MP3 and others); or samples of shape (n,) or
-        (n, channels), floats from -1 to 1 or int16.
+    audio : path, bytes, binary file or ndarray
+        A file that libsndfile reads (WAV, FLAC, OGG, MP3 and others) or, with the extra "media",
+        FFmpeg (M4A, MP4, WebM, AAC, videos and others): its path; its bytes; or it, opened, which
+        is read from where it stands on and not closed. What cannot seek, such as a pipe, is first
+        read to its end, what is more than 32 MiB of it to a temporary file. A WAV, AIFF or AU file
+        whose header has no length, or a wrong one, is read to its end.
+
+        Or samples of shape (n,), (n, channels) or (channels, n): the shorter axis is that of the
+        channels, the second where both are alike. Floats from -1 to 1, int16, int32, or uint8
+        around 128, as in WAV files.
     rate : int
-        Samples a second of an array.
+        Samples a second of an array, from 1000 to 768000.
 
     Raises
     ------
-    FileNotFoundError
-        There is no such file.
+    FileNotFoundError, OSError
+        There is no such file, or it may not be read.
     ValueError
         The file is no sound, or an array is not of this shape, type or rate. Also, once all that
-        comes before was read: the file is damaged, or a sample is not finite.
+        comes before was read: the file is damaged, or a sample is not finite or absurd. Also when
+        asked for what is forgotten.
+    TypeError
+        `audio` is something else, or a file in text mode.
     ImportError
-        The extra "speech" is not installed and is needed.
+        The extra "speech" or "media" is not installed and is needed.
 
     Examples
     --------
@@ -143,58 +157,56 @@ class Recording:
     0.5
     """
 
-    def __init__(self, audio: str | os.PathLike[str] | Array, rate: int = RATE) -> None:
-        self.duration: float | None = None
-        """In seconds, as far as it is known before all is read."""
-        if isinstance(audio, np.ndarray):
-            self._blocks = _resampled("audio", self._blocks_of(audio, rate), rate)
-        else:
-            self._blocks = self._open(Path(audio))
+    def __init__(self, audio: Audio, rate: int = RATE) -> None:
+        self._sound = open_sound(audio, rate)
+        self._blocks = _resampled(self._sound)
         self._start = 0  # of what is kept, in samples
         self._kept = np.zeros(0, np.float32)
         self._ended = False
         self._error: ValueError | None = None  # at which the sound ended
 
-    def _blocks_of(self, audio: Array, rate: int) -> Iterator[Array]:
-        if audio.ndim not in (1, 2) or (audio.ndim == 2 and not audio.shape[1]):
-            raise ValueError(f"audio must have the shape (n,) or (n, channels); got {audio.shape}")
-        if audio.dtype != np.int16 and not np.issubdtype(audio.dtype, np.floating):
-            raise ValueError(f"audio must be of floats or int16; got {audio.dtype}")
-        if isinstance(rate, bool) or not isinstance(rate, (int, np.integer)) or rate < 1:
-            raise ValueError(f"rate must be a positive integer; got {rate!r}")
-        self.duration = len(audio) / rate
-        channels = audio if audio.ndim == 2 else audio[:, None]
-        scale = np.float32(1 / 32768) if audio.dtype == np.int16 else np.float32(1)
-        return (
-            channels[i : i + BLOCK].astype(np.float32) * scale
-            for i in range(0, len(channels), BLOCK)
-        )
+    @property
+    def duration(self) -> float | None:
+        """In seconds; before all is read, what the file says, and None if it does not say."""
+        return self._sound.duration
 
-    def _open(self, path: Path) -> Iterator[Array]:
-        soundfile = require("soundfile", "speech")
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}: no such audio file")
-        try:
-            file = soundfile.SoundFile(path)
-        except soundfile.LibsndfileError as error:
-            raise ValueError(f"{path}: not an audio file that can be read: {error}") from None
-        self.duration = file.frames / file.samplerate
+    def through(self, change: Callable[[Iterator[Array]], Iterator[Array]]) -> None:
+        """Hear only what a function makes of the samples, in blocks of any length, of which there
+        must remain as many."""
+        self._check(0)
+        blocks, self._blocks = self._blocks, iter(())
+        self._blocks = change(itertools.chain([self._kept], blocks))
+        self._kept, self._ended = np.zeros(0, np.float32), False
 
-        def blocks() -> Iterator[Array]:
-            with file:
-                while True:
-                    try:
-                        block = file.read(BLOCK, dtype="float32", always_2d=True)
-                    except soundfile.LibsndfileError as error:
-                        raise ValueError(f"{path}: damaged: {error}") from None
-                    if not len(block):
-                        return
-                    yield block
+    def samples(self) -> Iterator[Array]:
+        """All samples, 16 kHz, in blocks (n,) float32, read once instead of in windows.
 
-        return _resampled(str(path), blocks(), file.samplerate)
+        Raises
+        ------
+        ValueError
+            As the class says.
+        """
+        self._check(0)
+        yield self._kept
+        self._start += len(self._kept)
+        self._kept = np.zeros(0, np.float32)
+        for block in self._blocks:
+            self._start += len(block)
+            yield block
+        if self._error is not None:
+            raise self._error
+
+    def _check(self, sample: int) -> None:
+        """Raises ValueError if what is from a sample on is forgotten."""
+        if sample < self._start:
+            raise ValueError(
+                f"{self._sound.name}: was read already, and is forgotten up to"
+                f" {self._start / RATE:.2f} s; make a new Recording of it"
+            )
 
     def frames_from(self, frame: int) -> int:
         """How many whole frames there are from one on, up to those of a window."""
+        self._check(max(0, frame * HOP - MARGIN))
         self._read(frame * HOP + FRAMES * HOP + MARGIN)
         end = self._start + len(self._kept)
         count = min(FRAMES, max(0, end // HOP - frame))
@@ -231,6 +243,7 @@ class Recording:
         """The samples that so many frames from one on reach, as far as there are any."""
         begin = frame * HOP - MARGIN
         end = frame * HOP + count * HOP + MARGIN - HOP
+        self._check(max(0, begin))
         self._read(end)
         if begin < 0:  # the sound is mirrored at its beginning
             mirrored = np.zeros(MARGIN, np.float32)
@@ -241,6 +254,25 @@ class Recording:
         self._kept = self._kept[forgotten:].copy()
         self._start += forgotten
         return self._kept[: end - begin]
+
+    def next_sound(self, frame: int) -> tuple[int, int]:
+        """Where the next sound begins from a frame on, and how many frames there are up to a pause
+        of a second, or those of a window; none at the end. What lies before it is forgotten."""
+        while count := self.frames_from(frame):
+            if not (self.is_silent(frame) or (silent := self._silent(frame, count)).all()):
+                frame += int(np.argmin(silent))
+                break
+            frame += count
+        silent = self._silent(frame, self.frames_from(frame))
+        so_far = np.cumsum(silent)
+        (pauses,) = np.nonzero(so_far[FRAME_RATE:] - so_far[:-FRAME_RATE] == FRAME_RATE)
+        return frame, int(pauses[0]) + 1 if len(pauses) else len(silent)
+
+    def _silent(self, frame: int, count: int) -> Array:
+        """Which of so many frames from one on are silent, (count,)."""
+        begin = frame * HOP - self._start
+        loud = np.abs(self._kept[begin : begin + count * HOP]).reshape(count, HOP).max(axis=1)
+        return loud <= SILENCE
 
     def _read(self, end: int) -> None:
         """Makes sure that samples up to `end` are kept, or all that there are."""
@@ -260,26 +292,41 @@ class Recording:
             self._kept = np.concatenate(blocks)
 
 
-def _resampled(name: str, blocks: Iterator[Array], rate: int) -> Iterator[Array]:
-    """Blocks (n, channels) as 16 kHz samples (n,), the channels' mean."""
+def _resampled(sound: Sound) -> Iterator[Array]:
+    """A sound's 16 kHz samples (n,); its duration, once all is read."""
     stream = None
-    if rate != RATE:
+    if sound.rate != RATE:
         soxr = require("soxr", "speech")
-        stream = soxr.ResampleStream(rate, RATE, 1, dtype="float32")
+        stream = soxr.ResampleStream(sound.rate, RATE, 1, dtype="float32")
 
     def each() -> Iterator[Array]:
         at = 0
-        for block in blocks:
-            if not np.isfinite(block).all():
-                row = at + int(np.flatnonzero(~np.isfinite(block).all(axis=1))[0])
-                raise ValueError(f"{name}: sample {row} is not a finite number")
+        for block in sound.blocks:
+            fine = (np.abs(block) <= LOUDEST).all(axis=1)
+            if not fine.all():
+                row = int(np.argmin(fine))
+                raise ValueError(
+                    f"{sound.name}: sample {at + row} is not a finite number of at most 32 bits:"
+                    f" {np.abs(block[row]).max()}"
+                )
             at += len(block)
-            total = block[:, 0].copy()
-            for channel in range(1, block.shape[1]):
-                total += block[:, channel]
-            mono = total / np.float32(block.shape[1])
+            mono = _mixed(block)
             yield mono if stream is None else stream.resample_chunk(mono)
+        sound.duration = at / sound.rate
         if stream is not None:
             yield stream.resample_chunk(np.zeros(0, np.float32), last=True)
 
     return each()
+
+
+def _mixed(block: Array) -> Array:
+    """Channels (n, channels) to one, (n,), as Recording says."""
+    total = block[:, 0].copy()
+    for channel in range(1, block.shape[1]):
+        total += block[:, channel]
+    mono = total / np.float32(block.shape[1])
+    if block.shape[1] > 1 and len(block):
+        peaks = np.abs(block).max(axis=0)
+        if np.abs(mono).max() < CANCELLED * peaks.max():
+            return block[:, int(np.argmax(peaks >= peaks.max() / 2))]
+    return mono

@@ -11,7 +11,7 @@ import soxr
 from conftest import assert_same_bits, choose
 from faster_whisper.feature_extractor import FeatureExtractor
 
-from seq2seq_fast import audio
+from seq2seq_fast import audio_input
 from seq2seq_fast.audio import FRAMES, HOP, MARGIN, RATE, Recording, log_mel, mel_filters
 
 
@@ -63,7 +63,7 @@ def test_windows_are_cut_from_the_whole(rng, monkeypatch, tmp_path):
     file = tmp_path / "x.wav"
     soundfile.write(file, x, RATE, subtype="FLOAT")
     for block, source in itertools.product((1 << 16, 999), (x, file)):
-        monkeypatch.setattr(audio, "BLOCK", block)
+        monkeypatch.setattr(audio_input, "BLOCK", block)
         recording = Recording(source)
         for frame in (0, 10, 1234, 4000, 4600, 7499):
             heard = min(FRAMES, 7500 - frame)
@@ -79,7 +79,7 @@ def test_hours_take_no_more_memory_than_a_minute(rng):
     recording = Recording(np.zeros(RATE * 600, np.int16))
     for frame in range(0, 57_000, 2900):
         recording.window(frame, 80)
-        assert len(recording._kept) <= FRAMES * HOP + 2 * MARGIN + audio.BLOCK
+        assert len(recording._kept) <= FRAMES * HOP + 2 * MARGIN + audio_input.BLOCK
 
 
 @pytest.mark.parametrize("kind", ["WAV", "FLAC", "OGG", "MP3"])
@@ -114,25 +114,6 @@ def test_arrays(rng):
     assert_same_bits(found, exact)
 
 
-@pytest.mark.parametrize(
-    ("samples", "rate", "message"),
-    [
-        (
-            np.zeros((2, 2, 2), np.float32),
-            RATE,
-            r"shape \(n,\) or \(n, channels\); got \(2, 2, 2\)",
-        ),
-        (np.zeros((2, 0), np.float32), RATE, r"got \(2, 0\)"),
-        (np.zeros(2, np.int32), RATE, "audio must be of floats or int16; got int32"),
-        (np.zeros(2, np.float32), 0, "rate must be a positive integer; got 0"),
-        (np.zeros(2, np.float32), 16e3, "rate must be a positive integer; got 16000.0"),
-    ],
-)
-def test_bad_arrays(samples, rate, message):
-    with pytest.raises(ValueError, match=message):
-        Recording(samples, rate)
-
-
 def test_bad_samples_end_the_sound(rng):
     x = noise(rng, 40)
     x[RATE * 35 + 7] = np.nan
@@ -144,13 +125,76 @@ def test_bad_samples_end_the_sound(rng):
         recording.frames_from(at)
 
 
-def test_bad_files(tmp_path):
+def test_what_is_forgotten_is_not_heard_again(rng):
+    """A sound that was read once would be cut at its beginning."""
+    recording = Recording(noise(rng, 75))
+    recording.window(0, 80)
+    recording.window(0, 80)
+    recording.window(3000, 80)
+    for again in (recording.window, recording.frames_from, recording.is_silent):
+        with pytest.raises(ValueError, match=r"audio: was read already, .* up to 29\.99 s; make"):
+            again(0, 80) if again == recording.window else again(0)
+    with pytest.raises(ValueError, match="was read already"):
+        next(recording.samples())
+    with pytest.raises(ValueError, match="was read already"):
+        recording.through(iter)
+
+
+def test_what_is_kept_is_heard_again(rng):
+    x = noise(rng, 20)
+    recording = Recording(x)
+    first = recording.window(0, 80)
+    assert recording.frames_from(2000) == 0
+    assert_same_bits(recording.window(0, 80), first)
+    assert_same_bits(np.concatenate(list(recording.samples())), x)
+
+
+def test_samples_go_through_a_function(rng):
+    x = noise(rng, 40)
+    recording = Recording(x)
+    assert recording.frames_from(0) == FRAMES
+    recording.through(lambda blocks: (block[::-1] * 0 + 1 for block in blocks))
+    assert_same_bits(np.concatenate(list(recording.samples())), np.ones_like(x))
+
+
+@pytest.mark.parametrize("level", [1.0, 1e-3])
+def test_opposed_channels(rng, level):
+    """Their mean is silence; ordinary sound is its channels' mean, whatever one block of it is."""
+    x = noise(rng, 10) * np.float32(level)
+    want = Recording(x).window(0, 80)
+    for opposed in ([x, -x], [0 * x, x, -x], [x, -x + 1e-3 * x.max()], [x, -x, x, -x]):
+        recording = Recording(np.stack(opposed, axis=1))
+        assert_same_bits(recording.window(0, 80), want)
+    for ordinary in ([x, 0 * x], [x, x[::-1]], [x, -0.9 * x], [0 * x, 0 * x]):
+        channels = np.stack(ordinary, axis=1).astype(np.float32)
+        found = np.concatenate(list(Recording(channels).samples()))
+        assert_same_bits(found, (channels[:, 0] + channels[:, 1]) / np.float32(2))
+
+
+@pytest.mark.parametrize("tail", [0.0, 0.3, 5.0])
+def test_sounds_between_pauses(tail):
+    """Pauses of less than a second are part of a sound, which lasts as long as a window at most."""
+    sounds = [(6500, 7000), (7050, 7149), (7300, 7301), (10_000, 14_500), (14_700, 14_800)]
+    x = np.zeros(148 * RATE + int(tail * RATE), np.float32)
+    for begin, end in sounds:
+        x[begin * HOP : end * HOP] = 0.5
+    recording, frame, found = Recording(x), 0, []
+    while True:
+        frame, count = recording.next_sound(frame)
+        if not count:
+            break
+        found.append((frame, frame + count))
+        frame += count
+        assert len(recording._kept) <= 2 * FRAMES * HOP + 2 * MARGIN + audio_input.BLOCK
+    last = 14_700, 14_830 if tail == 0.3 else 14_800
+    assert found == [(6500, 7149), (7300, 7301), (10_000, 13_000), (13_000, 14_500), last]
+    assert frame == len(x) // HOP
+
+
+def test_duration_is_that_of_what_was_read(tmp_path, rng):
     path = tmp_path / "x.wav"
-    with pytest.raises(FileNotFoundError, match=r"x\.wav: no such audio file"):
-        Recording(path)
-    for data in (b"", b"RIFF", b"no sound at all" * 100):
-        path.write_bytes(data)
-        with pytest.raises(ValueError, match=r"x\.wav: not an audio file that can be read"):
-            Recording(path)
-    soundfile.write(path, np.zeros(0, np.float32), RATE)
-    assert Recording(path).frames_from(0) == 0
+    soundfile.write(path, noise(rng, 3, 8000), 8000)
+    path.write_bytes(path.read_bytes()[: 44 + 2 * 8000])
+    recording = Recording(path)
+    list(recording.samples())
+    assert recording.duration == 1
