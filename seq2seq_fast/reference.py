@@ -495,6 +495,7 @@ def _attend(
         s = real(softcap) * tanh(s / real(softcap))
     if bias is not None:
         s = s + bias
+        visible = visible & (bias != -np.inf)  # it excludes its pair as the mask does, even if NaN
     visible = visible & (s != -np.inf)  # a score of -inf excludes its pair, too
     s = np.where(visible, s, real(-np.inf))
     m = np.fmax.reduce(s, axis=-1, keepdims=True, initial=-np.inf)

@@ -28,20 +28,26 @@ static void T(softcap)(void *row_, int from, int to, double cap_)
 static void T(mask)(void *row_, int from, int to, const void *bias_, ptrdiff_t bias_step,
                     const uint8_t *mask, ptrdiff_t mask_step)
 {
+    const REAL hidden = -(REAL)INFINITY;
     REAL *row = row_;
     const REAL *bias = bias_;
+    /* A bias of -inf hides its pair whatever the score, which may be NaN or infinite. */
     if (bias && bias_step)
-        for (int j = from; j < to; j++)
-            row[j] = row[j] + bias[j];
+        for (int j = from; j < to; j++) {
+            const REAL sum = row[j] + bias[j];
+            row[j] = bias[j] == hidden ? hidden : sum;
+        }
     else if (bias)
-        for (int j = from; j < to; j++)
-            row[j] = row[j] + *bias;
+        for (int j = from; j < to; j++) {
+            const REAL sum = row[j] + *bias;
+            row[j] = *bias == hidden ? hidden : sum;
+        }
     if (mask && mask_step)
         for (int j = from; j < to; j++)
-            row[j] = mask[j] ? row[j] : -(REAL)INFINITY;
+            row[j] = mask[j] ? row[j] : hidden;
     else if (mask && !*mask)
         for (int j = from; j < to; j++)
-            row[j] = -(REAL)INFINITY;
+            row[j] = hidden;
 }
 
 static void T(greatest)(int rows, void *scores, const int *from, const int *to, double *greatest)
