@@ -31,17 +31,17 @@ static void T(mask)(void *row_, int from, int to, const void *bias_, ptrdiff_t b
     const REAL hidden = -(REAL)INFINITY;
     REAL *row = row_;
     const REAL *bias = bias_;
-    /* A bias of -inf hides its pair whatever the score, which may be NaN or infinite. */
-    if (bias && bias_step)
-        for (int j = from; j < to; j++) {
-            const REAL sum = row[j] + bias[j];
-            row[j] = bias[j] == hidden ? hidden : sum;
-        }
-    else if (bias)
-        for (int j = from; j < to; j++) {
-            const REAL sum = row[j] + *bias;
-            row[j] = *bias == hidden ? hidden : sum;
-        }
+    /* A bias of -inf hides its pair whatever the score, which may be NaN. In a loop of its own: one
+     * that adds and compares is not vectorised. */
+    if (bias && bias_step) {
+        for (int j = from; j < to; j++)
+            row[j] = row[j] + bias[j];
+        for (int j = from; j < to; j++)
+            row[j] = bias[j] == hidden ? hidden : row[j];
+    } else if (bias) {
+        for (int j = from; j < to; j++)
+            row[j] = *bias == hidden ? hidden : row[j] + *bias;
+    }
     if (mask && mask_step)
         for (int j = from; j < to; j++)
             row[j] = mask[j] ? row[j] : hidden;
