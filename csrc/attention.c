@@ -48,8 +48,9 @@ enum {
 typedef struct {
     const s2s_attention_problem *p;
     const s2s_kernels *in;      /* of the keys and values */
-    const s2s_kernels *out;     /* of the query, bias, sinks and results */
-    const s2s_kernels *compute; /* of what is in scratch memory */
+    const s2s_kernels *out;     /* of the query and results */
+    const s2s_kernels *bias_in; /* of the bias */
+    const s2s_kernels *compute; /* of what is in scratch memory, and the sinks */
     const s2s_integer_kernels *integer; /* of scores; NULL unless they are of integers */
     double scale, softcap;
     const char *query, *key, *value, *mask, *bias, *sinks;
@@ -267,9 +268,9 @@ static void mask_row(unit *u, int64_t block, int r, int from, int to)
     if (u->bias) {
         bias = u->bias + u->head[r] * p->bias.head + u->row[r] * p->bias.row
                + block * p->bias.column;
-        if (jb->out != jb->compute) {
+        if (jb->bias_in != jb->compute) {
             const ptrdiff_t start = p->bias.column ? from : 0;
-            jb->out->widen(bias + start * p->bias.column, p->bias.column ? to - from : 1,
+            jb->bias_in->widen(bias + start * p->bias.column, p->bias.column ? to - from : 1,
                            u->bias_row + start * (ptrdiff_t)jb->compute->element_size);
             bias = u->bias_row;
         }
@@ -455,17 +456,11 @@ static void context_visible(unit *u, int r)
     }
 }
 
-/* One element as a double, exactly. */
+/* One number of the compute type as a double, exactly. */
 static double number(const job *jb, const char *at)
 {
-    float narrow;
-    double wide;
-    if (jb->compute->compute_type == S2S_FLOAT64) {
-        jb->out->widen(at, 1, &wide);
-        return wide;
-    }
-    jb->out->widen(at, 1, &narrow);
-    return (double)narrow;
+    return jb->compute->compute_type == S2S_FLOAT64 ? *(const double *)at
+                                                    : (double)*(const float *)at;
 }
 
 /* What row r gives: its context, and if asked its weights and statistics. */
@@ -701,6 +696,7 @@ int s2s_attention(const s2s_attention_problem *problem, int isa, int threads, do
     job jb = {.p = p,
               .in = s2s_kernels_of(isa, p->key_type),
               .out = kernels,
+              .bias_in = s2s_kernels_of(isa, p->bias_type),
               .compute = s2s_kernels_of(isa, kernels->compute_type),
               .scale = scale,
               .softcap = softcap,

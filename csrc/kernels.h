@@ -78,8 +78,8 @@ typedef struct {
     /* One row: cap * tanh(score / cap). */
     void (*softcap)(void *row, int from, int to, double cap);
 
-    /* One row: plus bias, -inf where mask is zero. bias and mask point to the block's first key and
-     * may be null; their steps are 0 or one element. */
+    /* One row: plus bias, -inf where mask is zero or bias is -inf, whatever the score. bias and mask
+     * point to the block's first key and may be null; their steps are 0 or one element. */
     void (*mask)(void *row, int from, int to, const void *bias, ptrdiff_t bias_step,
                  const uint8_t *mask, ptrdiff_t mask_step);
 

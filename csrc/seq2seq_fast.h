@@ -40,8 +40,9 @@ typedef struct {
 /* Everything about an attention call but the addresses. Operands have the axes
  * (lead..., head, row, column); `queries` x `width` is one head's query, and so on. */
 typedef struct {
-    int32_t type;                    /* enum s2s_type of query, bias, sinks, out, weights */
+    int32_t type;                    /* enum s2s_type of query, out, weights */
     int32_t key_type;                /* of key and value: of the same compute type */
+    int32_t bias_type;               /* of bias: of the same compute type */
     int32_t packed;                  /* non-zero: the keys lie in panels, [width][16] for 16 keys */
     int32_t integer_scores;          /* non-zero: of eight-bit integers; all float32, not packed */
     int32_t lead_axes;
@@ -54,7 +55,7 @@ typedef struct {
     s2s_strides query, key, value;   /* column stride: one element; packed key: row is one panel */
     s2s_strides mask;                /* of bytes: non-zero means "may attend" */
     s2s_strides bias;
-    s2s_strides sinks;               /* one number a head */
+    s2s_strides sinks;               /* one number a head, of the compute type */
     s2s_strides out, weights;        /* column stride: one element */
     s2s_strides statistics;          /* of pairs of double */
 } s2s_attention_problem;

@@ -19,7 +19,8 @@ from numpy.typing import ArrayLike
 
 from . import native, reference, runtime
 from .cache import KeyValueCache, unpacked
-from .dtypes import SUPPORTED, compute_dtype, is_supported
+from .dtypes import SUPPORTED, as_array, compute_dtype, is_supported
+from .overlap import overlaps_itself
 from .reference import FIRST_KEY, FIRST_QUERY, KEYS, OFFSET, QUERIES, SPAN
 
 __all__ = ["attention", "ragged_attention"]
@@ -40,6 +41,7 @@ class Plan:
 
     dtype: np.dtype[Any]  # of the query and the results
     key_dtype: np.dtype[Any]  # of key and value
+    bias_dtype: np.dtype[Any]  # of the bias as backends take it
     query_shape: Shape
     key_shape: Shape
     value_shape: Shape
@@ -106,7 +108,8 @@ def attention(
     mask : array_like of bool, optional, broadcastable to (..., Hq, Tq, Tk)
         True where a query may attend to a key.
     bias : array_like, optional, broadcastable to (..., Hq, Tq, Tk)
-        Added to the scaled scores; of the query's dtype. -inf hides the pair.
+        Added to the scaled scores. Of any of the dtypes above, whatever the query's; rounded once
+        to the one that is computed in. Where it is -inf it hides the pair, as `mask` does.
     causal : {False, True, "top_left", "bottom_right"}
         A query sees the keys up to its own position. Query i is at position i ("top_left"), or
         where the last query of a sequence is at its last key ("bottom_right"). True only with
@@ -122,15 +125,15 @@ def attention(
     softcap : float, optional
         Scores become ``softcap * tanh(score / softcap)`` before the bias is added.
     sinks : array_like, optional, broadcastable to (..., Hq)
-        One more score for each head, which takes its share of the softmax and has no value; of the
-        query's dtype.
+        One more score for each head, which takes its share of the softmax and has no value. Of any
+        dtype that `bias` may have, and rounded likewise.
     return_weights : bool
         Also return the weights, shape (..., Hq, Tq, Tk).
     return_logsumexp : bool
         Also return the logarithm of the softmax's sum, shape (..., Hq, Tq), float32 (float64 for
         float64); -inf for a query that sees no key.
     out : ndarray, optional, shape (..., Hq, Tq, Dv)
-        Filled and returned. May overlap the inputs.
+        Filled and returned. Any strides. May overlap the inputs, but not itself.
 
     Returns
     -------
@@ -167,7 +170,7 @@ def attention(
     >>> context.round(2)
     array([[1.62, 3.62]])
     """
-    query = _array("query", query)
+    query = as_array("query", query)
     packed = isinstance(key, KeyValueCache)
     if isinstance(key, KeyValueCache):
         cache = key
@@ -181,16 +184,15 @@ def attention(
     else:
         if value is None:
             raise TypeError("value must be given, unless key is a KeyValueCache")
-        key, value = _array("key", key), _array("value", value)
+        key, value = as_array("key", key), as_array("value", value)
         key_shape = key.shape
     if mask is not None:
-        mask = _array("mask", mask)
+        mask = as_array("mask", mask)
     if bias is not None:
-        bias = _array("bias", bias)
+        bias = as_array("bias", bias)
     if sinks is not None:
-        sinks = _array("sinks", sinks)
-    if not isinstance(causal, (bool, str)):
-        raise TypeError(f"causal must be a bool or a name; got {causal!r}")
+        sinks = as_array("sinks", sinks)
+    causal = _checked_causal(causal)
     plan = _plan(
         query.shape,
         key_shape,
@@ -270,7 +272,7 @@ def ragged_attention(
     >>> ragged_attention(rows, rows, rows, [0, 2, 5], [0, 2, 5]).shape
     (1, 5, 8)
     """
-    query, key, value = _array("query", query), _array("key", key), _array("value", value)
+    query, key, value = as_array("query", query), as_array("key", key), as_array("value", value)
     for name, array in (("query", query), ("key", key), ("value", value)):
         if array.ndim != 3:
             raise ValueError(f"{name} must have the axes (H, N, D); got shape {array.shape}")
@@ -292,8 +294,7 @@ def ragged_attention(
         if at[0] != 0 or at[-1] != rows or (np.diff(at) < 0).any():
             raise ValueError(f"{name} must rise from 0 to the number of rows, {rows}; got {at}")
         spans[:, first], spans[:, count] = at[:-1], np.diff(at)
-    if not isinstance(causal, (bool, str)):
-        raise TypeError(f"causal must be a bool or a name; got {causal!r}")
+    causal = _checked_causal(causal)
     if causal == "bottom_right":
         spans[:, OFFSET] = spans[:, KEYS] - spans[:, QUERIES]
     elif (causal is True or (window is not None and causal is False)) and (
@@ -304,7 +305,7 @@ def ragged_attention(
             " sequence: say causal='top_left' or 'bottom_right'"
         )
     if sinks is not None:
-        sinks = _array("sinks", sinks)
+        sinks = as_array("sinks", sinks)
     longest = spans.max(axis=0, initial=0)
     plan = _plan(
         (len(query), int(longest[QUERIES]), query.shape[2]),
@@ -373,6 +374,10 @@ def _run(
 ) -> Any:
     """The checked call on the active backend. `unvisited`: it may leave rows untouched, which are
     those of queries that see no key."""
+    if bias is not None and bias.dtype != plan.bias_dtype:
+        bias = reference.rounded(bias, plan.bias_dtype)
+    if sinks is not None and sinks.dtype != compute_dtype(plan.dtype):
+        sinks = reference.rounded(sinks, compute_dtype(plan.dtype))
     scale = plan.scale if scale is None else _finite("scale", scale, plan)
     cap = 0.0 if softcap is None else _finite("softcap", softcap, plan)
     if softcap is not None and not compute_dtype(plan.dtype).type(cap) > 0:
@@ -423,13 +428,6 @@ def _run(
     if statistics is not None:
         results.append(reference.log_sum_exp(statistics.astype(compute_dtype(plan.dtype))))
     return tuple(results)
-
-
-def _array(name: str, given: ArrayLike) -> Array:
-    try:
-        return np.asarray(given)
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"{name} is no array: {error}") from None
 
 
 @functools.lru_cache(maxsize=1024)
@@ -494,11 +492,16 @@ def _plan(
     rows: Shape = (queries,) if flat else (*lead, heads(query), queries)
     pairs = (*rows, keys)
     if mask is not None:
-        _check_broadcast("mask", *mask, pairs, np.dtype(np.bool_))
+        if mask[1] != np.bool_:
+            raise TypeError(f"mask must be bool; got {mask[1]}")
+        _check_broadcast("mask", mask[0], pairs)
+    bias_dtype = query_dtype
     if bias is not None:
-        _check_broadcast("bias", *bias, pairs, query_dtype)
+        bias_dtype = _taken_as("bias", bias[1], query_dtype)
+        _check_broadcast("bias", bias[0], pairs)
     if sinks is not None:
-        _check_broadcast("sinks", *sinks, (*lead, heads(query)), query_dtype)
+        _taken_as("sinks", sinks[1], query_dtype)
+        _check_broadcast("sinks", sinks[0], (*lead, heads(query)))
     offset = _offset(causal, has_offset, packed, window is not None, queries, keys)
     left, right = window or (UNBOUNDED, UNBOUNDED)
     out_shape = (*rows, value[-1])
@@ -508,6 +511,7 @@ def _plan(
     return Plan(
         dtype=np.dtype(query_dtype),
         key_dtype=np.dtype(key_dtype),
+        bias_dtype=np.dtype(bias_dtype),
         query_shape=query,
         key_shape=key,
         value_shape=value,
@@ -530,17 +534,29 @@ def _plan(
     )
 
 
-def _check_broadcast(
-    name: str, shape: Shape, dtype: np.dtype[Any], to: Shape, wanted: np.dtype[Any]
-) -> None:
-    if dtype != wanted:
-        raise TypeError(f"{name} must be {wanted}; got {dtype}")
+def _taken_as(name: str, dtype: np.dtype[Any], query: np.dtype[Any]) -> np.dtype[Any]:
+    """What a bias of some dtype is rounded to: its own where it is of the query's compute type."""
+    if not is_supported(dtype):
+        raise TypeError(f"{name} must be {SUPPORTED}; got {dtype}")
+    wanted = compute_dtype(query)
+    return dtype if compute_dtype(dtype) == wanted else wanted
+
+
+def _check_broadcast(name: str, shape: Shape, to: Shape) -> None:
     try:
         fits = np.broadcast_shapes(shape, to) == to
     except ValueError:
         fits = False
     if not fits:
         raise ValueError(f"{name} must broadcast to {to}; got shape {shape}")
+
+
+def _checked_causal(causal: Causal | np.bool_) -> Causal:
+    if isinstance(causal, np.bool_):
+        return bool(causal)
+    if not isinstance(causal, (bool, str)):
+        raise TypeError(f"causal must be a bool or a name; got {causal!r}")
+    return causal
 
 
 def _offset(
@@ -596,7 +612,7 @@ def _finite(name: str, given: float, plan: Plan) -> float:
 
 
 def _integers(name: str, given: ArrayLike) -> Array:
-    array = _array(name, given)
+    array = as_array(name, given)
     if array.size and array.dtype.kind not in "iu":
         raise TypeError(f"{name} must be integers; got {array.dtype}")
     return array
@@ -648,12 +664,15 @@ def _spans(
 
 def _check_out(out: object, plan: Plan) -> None:
     if not isinstance(out, np.ndarray):
-        raise TypeError(f"out must be a NumPy array; got {type(out).__name__}")
+        raise TypeError(
+            f"out must be a NumPy array; got {type(out).__name__}"
+            + (": its memory is that of .numpy()" if hasattr(out, "numpy") else "")
+        )
     if out.dtype != plan.dtype:
         raise TypeError(f"out must be {plan.dtype}; got {out.dtype}")
     if out.shape != plan.out_shape:
         raise ValueError(f"out must have the shape {plan.out_shape}; got {out.shape}")
     if not out.flags.writeable:
         raise ValueError("out is read-only")
-    if any(n > 1 and step == 0 for n, step in zip(out.shape, out.strides, strict=True)):
+    if overlaps_itself(out):
         raise ValueError(f"out overlaps itself: strides {out.strides}")

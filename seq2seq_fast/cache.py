@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from .aligned import aligned_zeros
-from .dtypes import SUPPORTED, compute_dtype, is_supported, narrow, wide
+from .dtypes import SUPPORTED, as_array, compute_dtype, is_supported, narrow, wide
 
 __all__ = ["KeyValueCache"]
 
@@ -133,7 +133,7 @@ class KeyValueCache:
         TypeError, ValueError
             Shapes and dtypes that do not fit; no room in a fixed cache. The cache is as before.
         """
-        key, value = np.asarray(key), np.asarray(value)
+        key, value = as_array("key", key), as_array("value", value)
         sequences = len(self._lengths)
         for name, array, width in (("key", key, self.width), ("value", value, self.value_width)):
             if array.ndim != 4 or array.shape != (sequences, self.heads, key.shape[-2], width):
@@ -147,7 +147,7 @@ class KeyValueCache:
                 raise TypeError(f"{name} must go with the cache's {self.dtype}; got {array.dtype}")
         new = np.full(sequences, key.shape[2], np.int64)
         if lengths is not None:
-            given = np.asarray(lengths)
+            given = as_array("lengths", lengths)
             if given.shape != new.shape or not np.issubdtype(given.dtype, np.integer):
                 raise ValueError(
                     f"lengths must be {sequences} integers; got {given.dtype}, shape {given.shape}"
@@ -235,7 +235,7 @@ class KeyValueCache:
         TypeError, ValueError
             `length` is no integer, is negative, or has another shape.
         """
-        given = np.asarray(length)
+        given = as_array("length", length)
         if not np.issubdtype(given.dtype, np.integer):
             raise TypeError(f"length must be of integers; got {given.dtype}")
         if given.shape not in ((), self._lengths.shape):
@@ -260,7 +260,7 @@ class KeyValueCache:
             `sequences` is no row of integers, or one of them is no sequence's. The cache is as
             before.
         """
-        chosen = np.asarray(sequences)
+        chosen = as_array("sequences", sequences)
         count = len(self._lengths)
         if chosen.ndim != 1 or (chosen.size and not np.issubdtype(chosen.dtype, np.integer)):
             raise TypeError(

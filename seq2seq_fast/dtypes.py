@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 Array = np.ndarray[Any, Any]
 
@@ -27,6 +28,31 @@ def is_supported(dtype: np.dtype[Any]) -> bool:
 def compute_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """What numbers of this type are widened to before they are computed with."""
     return np.dtype(np.float64 if dtype == np.float64 else np.float32)
+
+
+def as_array(name: str, given: ArrayLike) -> Array:
+    """An argument as an array.
+
+    Raises
+    ------
+    TypeError, ValueError
+        It is none; the message names it, and says how a PyTorch tensor becomes one.
+    """
+    try:
+        return np.asarray(given)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name} is no array: {error}{_remedy(given)}") from None
+    except RuntimeError as error:
+        raise TypeError(f"{name} is no array: {error}{_remedy(given)}") from None
+
+
+def _remedy(given: object) -> str:
+    if type(given).__module__.partition(".")[0] != "torch":
+        return ""
+    return (
+        ". Pass a PyTorch tensor as tensor.detach().cpu().numpy(), one of bfloat16 as"
+        " tensor.detach().cpu().view(torch.int16).numpy().view(ml_dtypes.bfloat16)"
+    )
 
 
 def wide(array: Array) -> Array:

@@ -1,7 +1,8 @@
 """The contract's functions through the compiled kernel: the only importer of the extension.
 
 Everything arrives here validated (see attention.py); this module turns arrays into addresses and
-byte strides. Without the extension `why_missing` says why, and nothing else may be called.
+byte strides. Whatever it did not make itself passes `contiguous` or `in_place` first, which see to
+it that nothing is read misaligned. Without the extension `why_missing` says why, and nothing else may be called.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .aligned import aligned_zeros
+from .aligned import aligned_zeros, contiguous
 from .weights import PANEL
 
 __all__ = ["ffi", "lib", "why_missing"]
@@ -120,6 +121,7 @@ def _problem(
     problem = ffi.new("s2s_attention_problem *")
     problem.type = _TYPES[plan.dtype.name]
     problem.key_type = _TYPES[plan.key_dtype.name]
+    problem.bias_type = _TYPES[plan.bias_dtype.name]
     problem.packed = plan.packed
     problem.integer_scores = plan.integer_scores
     problem.lead_axes = len(plan.lead)
@@ -229,16 +231,17 @@ class Weights:
     """A matrix and its bias, as the kernel takes them; holds what the struct points to."""
 
     def __init__(self, matrix: Matrix, bias: Array | None) -> None:
-        bias = None if bias is None else _rows(bias)
+        bias = None if bias is None else contiguous(bias)
+        scales = None if matrix.scales is None else contiguous(matrix.scales)
         self.outputs = matrix.outputs
         self.inputs = matrix.inputs
-        self._held = (matrix, bias)
+        self._held = (matrix, bias, scales)
         self.struct = ffi.new("s2s_matrix *")
         self.struct.type = _WEIGHT_TYPES[matrix.type]
         self.struct.inputs, self.struct.outputs = matrix.inputs, matrix.outputs
         self.struct.panels = ffi.from_buffer(matrix.panels)
         self.struct.bias = ffi.NULL if bias is None else floats(bias)
-        self.struct.scales = ffi.NULL if matrix.scales is None else floats(matrix.scales)
+        self.struct.scales = ffi.NULL if scales is None else floats(scales)
         self.struct.input_scale = matrix.input_scale
         self.address = int(ffi.cast("uintptr_t", self.struct))
 
@@ -251,19 +254,13 @@ def integers(array: Array) -> Any:
     return ffi.from_buffer("int64_t *", array)
 
 
-def _rows(array: Array) -> Array:
-    """A float32 array whose rows follow each other, copied if need be."""
-    flags = array.flags
-    return array if flags.c_contiguous and flags.aligned else np.ascontiguousarray(array)
-
-
 def _strided(array: Array) -> tuple[Array, int]:
     """A float32 array whose rows are equally far apart, and how far; they may overlap."""
     if array.ndim == 2 and not array.flags.c_contiguous and in_place(array):
         row, rest = divmod(array.strides[0], array.itemsize)
         if row > 0 and not rest:
             return array, row
-    return _rows(array), array.shape[-1]
+    return contiguous(array), array.shape[-1]
 
 
 def check(status: int, what: str) -> None:
@@ -287,9 +284,9 @@ def linear(
         assert out is None  # a tape gives the array
         return active.tape.linear(weights, x, number, other, times is not None)
     x, stride = _strided(x)
-    if out is None:
-        out = np.empty((*x.shape[:-1], weights.outputs), np.float32)
-    other = None if other is None else _rows(other)
+    other = None if other is None else contiguous(other)
+    shape = (*x.shape[:-1], weights.outputs)
+    target = np.empty(shape, np.float32) if out is None else contiguous(out)
     check(
         lib.s2s_linear(
             weights.struct,
@@ -303,11 +300,14 @@ def linear(
             ffi.NULL if other is None else floats(other),
             weights.outputs,
             times is not None,
-            floats(out),
+            floats(target),
             weights.outputs,
         ),
         "linear",
     )
+    if out is None or target is out:
+        return target
+    out[...] = target
     return out
 
 
@@ -315,7 +315,7 @@ def select(weights: Weights, matrix: Matrix, ids: Array) -> Matrix:
     """See Matrix.select."""
     shape = (-(-len(ids) // PANEL), *matrix.panels.shape[1:])
     panels = aligned_zeros(shape, matrix.panels.dtype)
-    ids = np.ascontiguousarray(ids, np.int64)
+    ids = contiguous(np.asarray(ids, np.int64))
     lib.s2s_select(weights.struct, len(ids), integers(ids), ffi.from_buffer(panels))
     return matrix.selected(ids, panels)
 
@@ -324,7 +324,8 @@ def norm(active: Active, x: Array, gamma: Array, beta: Array | None, eps: float)
     """See reference.layer_norm and reference.rms_norm."""
     if active.tape is not None:
         return active.tape.norm(x, gamma, beta, eps)
-    x = _rows(x)
+    x, gamma = contiguous(x), contiguous(gamma)
+    beta = None if beta is None else contiguous(beta)
     out = np.empty(x.shape, np.float32)
     n = len(gamma)
     check(
@@ -350,7 +351,7 @@ def recur(active: Active, gates: Array, cell: Array, plus: Array) -> tuple[Array
         return active.tape.recur(gates, cell, plus)
     rows, n = cell.shape
     out, new_cell = np.empty((rows, n), np.float32), np.empty((rows, n), np.float32)
-    gates, cell, plus = _rows(gates), _rows(cell), _rows(plus)
+    gates, cell, plus = contiguous(gates), contiguous(cell), contiguous(plus)
     check(
         lib.s2s_recur(
             ISA_NUMBERS[active.isa],
@@ -369,7 +370,7 @@ def recur(active: Active, gates: Array, cell: Array, plus: Array) -> tuple[Array
 
 def best(active: Active, logits: Array, count: int) -> tuple[Array, Array, Array]:
     """See reference.best."""
-    logits = _rows(logits)
+    logits = contiguous(logits)
     rows, n = logits.shape
     ids = np.empty((rows, count), np.int64)
     log_probabilities = np.empty((rows, count), np.float32)

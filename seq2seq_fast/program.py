@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import native, runtime
+from .aligned import contiguous
 from .cache import PANEL, KeyValueCache
 from .layers import Cell, History
 from .reference import KEYS, PACKED, QUERIES
@@ -80,7 +81,7 @@ class Tape:
         multiply: bool,
     ) -> Array:
         out = self._empty((*x.shape[:-1], weights.outputs))
-        assert x.flags.c_contiguous and (other is None or other.flags.c_contiguous)
+        assert contiguous(x) is x and (other is None or contiguous(other) is other)
         self.held.append(weights)
         self._add(
             native.lib.S2S_OP_LINEAR, x.size // weights.inputs, (x, other), (out,),
@@ -90,6 +91,7 @@ class Tape:
 
     def norm(self, x: Array, gamma: Array, beta: Array | None, eps: float) -> Array:
         out = self._empty(x.shape)
+        gamma, beta = contiguous(gamma), None if beta is None else contiguous(beta)
         n = len(gamma)
         self._add(native.lib.S2S_OP_NORM, x.size // n, (x, gamma, beta), (out,), n=n, number=eps)
         return out
@@ -225,6 +227,7 @@ class ChainTape:
 
     def norm(self, x: Array, gamma: Array, beta: Array | None, eps: float) -> Array:
         out = self.place(x.shape[-1])
+        gamma, beta = contiguous(gamma), None if beta is None else contiguous(beta)
         self.held.append((gamma, beta))
         self.links.append(
             (0, 0, 0, _address(gamma), 0 if beta is None else _address(beta), eps,
@@ -259,7 +262,7 @@ class Chain:
         nothing else is made of may be in parts: (parts, ..., width / parts)."""
         active, places = runtime.current(), self._places.copy()
         for number, array in zip(self._numbers, arrays, strict=True):
-            assert array.flags.c_contiguous and array.dtype == np.float32
+            assert contiguous(array) is array and array.dtype == np.float32
             places["rows"][number], places["part"][number] = _address(array), array.shape[-1]
         status = native.lib.s2s_chain(
             native.ffi.from_buffer("s2s_link *", self._links),
@@ -417,7 +420,7 @@ class Program:
         """Vectors of the positions of so many steps, or of as many as the model knows."""
         positions = self.model.decoder.embedding.positions
         if positions is not None:
-            self.positions = np.ascontiguousarray(positions(0, min(steps, positions.most)))
+            self.positions = contiguous(positions(0, min(steps, positions.most)))
 
     def _record(self) -> None:
         tape = Tape(self.sequences)

@@ -55,6 +55,13 @@ def under_contract(function: Callable[P, R]) -> Callable[P, R]:
     return wrapper
 
 
+@under_contract
+def rounded(array: Array, dtype: np.dtype[Any]) -> Array:
+    """The same numbers in `dtype`, float32 or float64; an axis that broadcasts has length 1."""
+    once = array[(..., *(slice(1) if step == 0 else slice(None) for step in array.strides))]
+    return wide(once).astype(dtype, copy=False)
+
+
 # ---- sums ----
 
 
@@ -495,6 +502,7 @@ def _attend(
         s = real(softcap) * tanh(s / real(softcap))
     if bias is not None:
         s = s + bias
+        visible = visible & (bias != -np.inf)  # it excludes its pair as the mask does, even if NaN
     visible = visible & (s != -np.inf)  # a score of -inf excludes its pair, too
     s = np.where(visible, s, real(-np.inf))
     m = np.fmax.reduce(s, axis=-1, keepdims=True, initial=-np.inf)

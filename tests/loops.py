@@ -85,7 +85,8 @@ def attention(
                     s = real(softcap) * tanh(s / real(softcap))
                 if bias is not None:
                     s = s + bias[i, j]
-                scores.append(s if visible(i, j) and s != -np.inf else None)
+                hidden = not visible(i, j) or (bias is not None and bias[i, j] == -np.inf)
+                scores.append(None if hidden or s == -np.inf else s)
             seen = [s for s in scores if s is not None]
             if not seen:
                 continue

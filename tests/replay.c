@@ -5,7 +5,7 @@
  * FILE: int64 count, then for each problem
  *   the int64 numbers of the enum below;  double scale, softcap;
  *   query, key (rows, or panels if packed), value, [mask (queries, keys) bytes],
- *   [bias (heads, 1, keys)], [sinks (heads)], [spans (batch)],
+ *   [bias (heads, 1, keys)], [sinks (heads) of the compute type], [spans (batch)],
  *   out, weights: contiguous, (batch, heads, rows, columns); statistics (batch, heads, queries, 2).
  * then int64 count of layers, and for each
  *   the int64 numbers of enum layer_field;  double number;  arrays as in replay_layer().
@@ -37,7 +37,7 @@ static s2s_strides contiguous(int64_t heads, int64_t rows, int64_t columns, int6
     return s;
 }
 
-enum { TYPE, KEY_TYPE, PACKED, INTEGER, BATCH, HEADS, KEY_HEADS, QUERIES, KEYS, WIDTH,
+enum { TYPE, KEY_TYPE, BIAS_TYPE, PACKED, INTEGER, BATCH, HEADS, KEY_HEADS, QUERIES, KEYS, WIDTH,
        VALUE_WIDTH, LEFT, RIGHT, HAS_MASK, HAS_BIAS, HAS_SINKS, HAS_SPANS, FIELDS };
 
 static int64_t size_of(int64_t type)
@@ -50,8 +50,9 @@ static long replay_one(void)
     int64_t *const f = take(FIELDS * sizeof *f);
     double *const scale = take(2 * sizeof *scale);
     const int64_t size = size_of(f[TYPE]), key_size = size_of(f[KEY_TYPE]);
+    const int64_t bias_size = size_of(f[BIAS_TYPE]), sink_size = size == 8 ? 8 : 4;
     s2s_attention_problem p = {.type = (int32_t)f[TYPE], .key_type = (int32_t)f[KEY_TYPE],
-                               .packed = (int32_t)f[PACKED],
+                               .bias_type = (int32_t)f[BIAS_TYPE], .packed = (int32_t)f[PACKED],
                                .integer_scores = (int32_t)f[INTEGER],
                                .lead_axes = 1, .lead = {f[BATCH]},
                                .heads = f[HEADS], .key_heads = f[KEY_HEADS],
@@ -65,8 +66,8 @@ static long replay_one(void)
     p.weights = contiguous(p.heads, p.queries, p.keys, size);
     p.statistics = contiguous(p.heads, p.queries, 2, sizeof(double));
     p.mask = (s2s_strides){.row = p.keys, .column = 1};
-    p.bias = (s2s_strides){.head = p.keys * size, .column = size};
-    p.sinks = (s2s_strides){.head = size};
+    p.bias = (s2s_strides){.head = p.keys * bias_size, .column = bias_size};
+    p.sinks = (s2s_strides){.head = sink_size};
 
     const int64_t batch = p.lead[0], query_rows = batch * p.heads * p.queries;
     const size_t out_size = (size_t)(query_rows * p.value_width * size);
@@ -76,8 +77,8 @@ static long replay_one(void)
     void *const key = take((size_t)(batch * p.key.lead[0]));
     void *const value = take((size_t)(batch * p.value.lead[0]));
     void *const mask = f[HAS_MASK] ? take((size_t)(p.queries * p.keys)) : NULL;
-    void *const bias = f[HAS_BIAS] ? take((size_t)(p.heads * p.keys * size)) : NULL;
-    void *const sinks = f[HAS_SINKS] ? take((size_t)(p.heads * size)) : NULL;
+    void *const bias = f[HAS_BIAS] ? take((size_t)(p.heads * p.keys * bias_size)) : NULL;
+    void *const sinks = f[HAS_SINKS] ? take((size_t)(p.heads * sink_size)) : NULL;
     void *const spans = f[HAS_SPANS] ? take((size_t)batch * sizeof(s2s_span)) : NULL;
     void *const want_out = take(out_size), *const want_weights = take(weights_size);
     void *const want_statistics = take(statistics_size);

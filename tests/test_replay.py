@@ -20,6 +20,7 @@ from ml_dtypes import bfloat16
 
 from seq2seq_fast import KeyValueCache, reference, use
 from seq2seq_fast.attention import Plan
+from seq2seq_fast.dtypes import wide
 from seq2seq_fast.layers import Linear, Norm
 from seq2seq_fast.weights import Matrix
 
@@ -137,6 +138,7 @@ def _problem(rng, dtype, key_dtype, shape, option):
     q = draw(batch, heads, queries, width)
     k, v = draw(batch, key_heads, keys, width), draw(batch, key_heads, keys, value_width)
     mask = bias = sinks = spans = None
+    bias_dtype = dtype
     unbounded = 1 << 62
     left, right, softcap, packed = unbounded, unbounded, 0.0, False
     if option == 1:  # causal, the last query at the last key
@@ -144,8 +146,12 @@ def _problem(rng, dtype, key_dtype, shape, option):
         spans = np.array([[0, queries, 0, keys, keys - queries, keys]] * batch)
     elif option == 2:
         mask = rng.random((queries, keys)) < 0.6
-        bias = draw(heads, 1, keys)
+        bias_dtype = {"float16": np.float32, "bfloat16": np.float16}.get(key_dtype.name, dtype)
+        bias = draw(heads, 1, keys).astype(bias_dtype)
         v[:, :, ~mask[0]] = np.nan  # hidden from the first query, seen by others
+        hidden = rng.random(keys) < 0.3
+        bias[..., hidden] = -np.inf
+        k[:, :, hidden] = np.nan
     elif option == 3:
         lengths = rng.integers(0, keys + 1, batch)
         spans = np.array([[0, queries, 0, length, 0, length] for length in lengths])
@@ -153,7 +159,7 @@ def _problem(rng, dtype, key_dtype, shape, option):
         v[..., 0] *= np.finfo(dtype).tiny
     elif option == 4:
         left, right, softcap = 20, 3, 0.7
-        sinks = draw(heads)
+        sinks = wide(draw(heads))
         v[:, :, -1] = np.inf
     elif option == 5:
         packed = True
@@ -171,7 +177,7 @@ def _problem(rng, dtype, key_dtype, shape, option):
     )
     statistics = np.empty((*q.shape[:-1], 2))
     plan = Plan(
-        dtype=dtype, key_dtype=key_dtype, query_shape=q.shape, key_shape=k.shape,
+        dtype=dtype, key_dtype=key_dtype, bias_dtype=np.dtype(bias_dtype), query_shape=q.shape, key_shape=k.shape,
         value_shape=v.shape, packed=False, integer_scores=option == 7, ragged=False, lead=(batch,),
         heads=heads, key_heads=key_heads, queries=queries, keys=keys, width=width,
         value_width=value_width, left=left, right=right, offset=0, out_shape=out.shape,
@@ -189,7 +195,10 @@ def _problem(rng, dtype, key_dtype, shape, option):
             last[:, :, : keys % 16] = rows[:, :, keys // 16 * 16 :]
             k[:, :, -1] = last.reshape(batch, key_heads, width, 16)
     given = [int(array is not None) for array in (mask, bias, sinks, spans)]
-    kinds = (types[dtype.name], types[key_dtype.name], packed, option == 7)
+    kinds = (
+        *(types[np.dtype(kind).name] for kind in (dtype, key_dtype, bias_dtype)),
+        packed, option == 7,
+    )  # fmt: skip
     fields = (*kinds, *shape, left, right, *given)
     arrays = [q, k, v, mask, bias, sinks, spans, out, weights, statistics]
     return struct.pack(f"={len(fields)}q2d", *fields, 0.3, softcap) + b"".join(

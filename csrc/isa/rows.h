@@ -28,20 +28,26 @@ static void T(softcap)(void *row_, int from, int to, double cap_)
 static void T(mask)(void *row_, int from, int to, const void *bias_, ptrdiff_t bias_step,
                     const uint8_t *mask, ptrdiff_t mask_step)
 {
+    const REAL hidden = -(REAL)INFINITY;
     REAL *row = row_;
     const REAL *bias = bias_;
-    if (bias && bias_step)
+    /* A bias of -inf hides its pair whatever the score, which may be NaN. In a loop of its own: one
+     * that adds and compares is not vectorised. */
+    if (bias && bias_step) {
         for (int j = from; j < to; j++)
             row[j] = row[j] + bias[j];
-    else if (bias)
         for (int j = from; j < to; j++)
-            row[j] = row[j] + *bias;
+            row[j] = bias[j] == hidden ? hidden : row[j];
+    } else if (bias) {
+        for (int j = from; j < to; j++)
+            row[j] = *bias == hidden ? hidden : row[j] + *bias;
+    }
     if (mask && mask_step)
         for (int j = from; j < to; j++)
-            row[j] = mask[j] ? row[j] : -(REAL)INFINITY;
+            row[j] = mask[j] ? row[j] : hidden;
     else if (mask && !*mask)
         for (int j = from; j < to; j++)
-            row[j] = -(REAL)INFINITY;
+            row[j] = hidden;
 }
 
 static void T(greatest)(int rows, void *scores, const int *from, const int *to, double *greatest)
