@@ -55,9 +55,8 @@ class Masked(NamedTuple):
         text = self.text if text is None else text
         for stand_in, copy in self.copies.items():
             before, after = (" " * joins for joins in copy[1:])
-            text = re.sub(
-                rf"{before}\b{stand_in}(?!\d){after}", lambda _, own=copy.text: own, text
-            )
+            there = re.compile(rf"{before}\b{stand_in}(?!\d){after}")
+            text = there.sub(copy.text.replace("\\", r"\\"), text)
         return text
 
     def restored(self, translation: str) -> str | None:

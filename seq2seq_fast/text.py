@@ -27,9 +27,7 @@ ATOMS = re.compile(
     "|\\s+"
 )
 CLAUSE_MARKS, PHRASE_MARKS = ";:.!?\u3002\uff1b\uff1a\uff01\uff1f", ",\u3001\uff0c\u2013\u2014-"
-CONJUNCTIONS = frozenset(
-    "and or but because which while e ou mas porque enquanto y o pero et ou mais und oder aber"
-    " ed ma".split()
+CONJUNCTIONS = "and or but because which while e ou mas porque enquanto y o pero et mais und oder".split()
 )
 
 

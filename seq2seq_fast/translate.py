@@ -356,8 +356,7 @@ class Translator:
         places += [
             (begin, end)
             for begin, end in number_spans(source)
-            if covered.isdisjoint(range(begin, end))
-            and not numbers(source[begin:end], translation)
+            if covered.isdisjoint(range(begin, end)) and not numbers(source[begin:end], translation)
         ]
         if tries < TRIES:
             items = self._cut(mask(source, places), max(LEAST_TOKENS, len(part.ids) // 2), tries)
