@@ -2,7 +2,8 @@
 
 Everything arrives here validated (see attention.py); this module turns arrays into addresses and
 byte strides. Whatever it did not make itself passes `contiguous` or `in_place` first, which see to
-it that nothing is read misaligned. Without the extension `why_missing` says why, and nothing else may be called.
+it that nothing is read misaligned. Without the extension `why_missing` says why, and nothing else
+may be called.
 """
 
 from __future__ import annotations

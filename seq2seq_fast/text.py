@@ -1,7 +1,7 @@
 """Text in pieces that a model can translate: sentences, and parts of those that are too long.
 
-Nothing is lost on the way: pieces and what lies between them are the text again. Sentences are found
-by sentencex.
+Nothing is lost on the way: pieces and what lies between them are the text again. Sentences are
+found by sentencex.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ ATOMS = re.compile(
     "|\\s+"
 )
 CLAUSE_MARKS, PHRASE_MARKS = ";:.!?\u3002\uff1b\uff1a\uff01\uff1f", ",\u3001\uff0c\u2013\u2014-"
-CONJUNCTIONS = "and or but because which while e ou mas porque enquanto y o pero et mais und oder".split()
+CONJUNCTIONS = frozenset(  # of English, Portuguese, Spanish, French, German
+    ("and", "or", "but", "because", "which", "while", "e", "ou", "mas", "porque", "enquanto", "y")
+    + ("o", "pero", "et", "mais", "und", "oder", "aber")
 )
 
 
