@@ -178,7 +178,8 @@ def _problem(rng, dtype, key_dtype, shape, option):
     statistics = np.empty((*q.shape[:-1], 2))
     plan = Plan(
         dtype=dtype, key_dtype=key_dtype, bias_dtype=np.dtype(bias_dtype),
-        query_shape=q.shape, key_shape=k.shape, value_shape=v.shape, packed=False, integer_scores=option == 7, ragged=False, lead=(batch,),
+        query_shape=q.shape, key_shape=k.shape, value_shape=v.shape, packed=False,
+        integer_scores=option == 7, ragged=False, lead=(batch,),
         heads=heads, key_heads=key_heads, queries=queries, keys=keys, width=width,
         value_width=value_width, left=left, right=right, offset=0, out_shape=out.shape,
         weights_shape=weights.shape, scale=1,

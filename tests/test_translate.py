@@ -10,7 +10,6 @@ import pytest
 from conftest import assert_same_bits
 
 from seq2seq_fast import Translator, native, use
-from seq2seq_fast.text import sentences
 from seq2seq_fast.translate import find_model
 from seq2seq_fast.vocabularies import Vocabulary
 
@@ -79,13 +78,6 @@ def test_lines_are_kept(translator):
     assert translator.translate(["I love this city.\n\nHow are you today?"])[0].text == (
         "Eu amo essa cidade.\n\nComo você está hoje?"
     )
-
-
-def test_sentences():
-    assert sentences("Dr. Smith left. He was late.\n \nWhy?") == [
-        ["Dr. Smith left.", "He was late."], [], ["Why?"]
-    ]  # fmt: skip
-    assert sentences("") == []
 
 
 @pytest.mark.parametrize(
