@@ -28,8 +28,10 @@ ATOMS = re.compile(
 )
 CLAUSE_MARKS, PHRASE_MARKS = ";:.!?\u3002\uff1b\uff1a\uff01\uff1f", ",\u3001\uff0c\u2013\u2014-"
 CONJUNCTIONS = frozenset(  # of English, Portuguese, Spanish, French, German
-    ("and", "or", "but", "because", "which", "while", "e", "ou", "mas", "porque", "enquanto", "y")
-    + ("o", "pero", "et", "mais", "und", "oder", "aber")
+    [
+        *("and", "or", "but", "because", "which", "while", "e", "ou", "mas", "porque", "enquanto"),
+        *("y", "o", "pero", "et", "mais", "und", "oder", "aber"),
+    ]
 )
 
 
