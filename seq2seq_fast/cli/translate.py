@@ -66,6 +66,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="only the tokens that the model's lex*.bin lists: faster, now and then another text",
     )  # fmt: skip
 
+    add(
+        "--no-copy", dest="copy", action="store_false",
+        help="leave what the model does not know, addresses and placeholders to the model, which"
+        " drops or changes them",
+    )  # fmt: skip
+    add(
+        "--max-source-tokens", type=count, metavar="N",
+        help="longer sentences are cut at the ends of clauses (default: 80)",
+    )  # fmt: skip
+
     add = parser.add_argument_group("search").add_argument
     add("--num-beams", dest="beam_size", type=count, metavar="N", help="(default: 1)")
     add(
@@ -164,7 +174,7 @@ def _translator(options: argparse.Namespace) -> Translator:
             )
         source = source_language(to)
     search = given(
-        options, "vocabulary", "beam_size", "n_best", "max_length", "length_penalty",
+        options, "vocabulary", "max_source_tokens", "beam_size", "n_best", "max_length", "length_penalty",
         "repetition_penalty", "no_repeat_ngram",
     )  # fmt: skip
     return Translator(
@@ -172,6 +182,7 @@ def _translator(options: argparse.Namespace) -> Translator:
         language=source or "en",
         weights=options.weights,
         shortlist=options.shortlist,
+        copy=options.copy,
         **search,
     )
 
