@@ -1,13 +1,14 @@
 """Which backend, instruction set and number of threads a call uses: use(), info(), fingerprint().
 
 The defaults come from the environment (SEQ2SEQ_FAST_BACKEND, SEQ2SEQ_FAST_ISA,
-SEQ2SEQ_FAST_THREADS) or from the machine, and are settled at the first call. None of them changes
+SEQ2SEQ_FAST_THREADS) or from the machine (see processors.py), and are settled at the first call. None of them changes
 a result.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import threading
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from . import native
+from .processors import Allowed, allowed
 
 if TYPE_CHECKING:
     from .program import ChainTape, Tape
@@ -34,6 +36,11 @@ class Active(NamedTuple):
     isa: str | None  # None on the numpy backend
     threads: int
     tape: Any = None  # a Tape or ChainTape, on which the kernel's calls go, instead of being made
+
+
+@functools.cache
+def _allowed() -> Allowed:
+    return allowed()
 
 
 def _choose(
@@ -54,7 +61,7 @@ def _choose(
     if backend is None:
         backend = base.backend if base else ("numpy" if native.why_missing else "native")
     if threads is None:
-        threads = base.threads if base else _processors()
+        threads = base.threads if base else min(_allowed().threads, MOST_THREADS)
     if backend == "numpy":
         return Active("numpy", None, threads)
     if native.why_missing:
@@ -66,12 +73,6 @@ def _choose(
         why = "this processor does not run it" if isa in native.compiled_isas() else "not compiled"
         raise RuntimeError(f"instruction set {isa!r}: {why}; usable here: {', '.join(usable)}")
     return Active("native", isa, threads)
-
-
-def _processors() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return min(len(os.sched_getaffinity(0)), MOST_THREADS)
-    return min(os.cpu_count() or 1, MOST_THREADS)
 
 
 def _from_environment() -> Active:
@@ -168,6 +169,14 @@ class use:
         _local.active = self._before.pop()
 
 
+def _decided(threads: int) -> str:
+    """What decided the number of threads."""
+    default = _default or _from_environment()
+    if _local.active is not None and threads != default.threads:
+        return "use"
+    return "SEQ2SEQ_FAST_THREADS" if os.environ.get("SEQ2SEQ_FAST_THREADS") else _allowed().by
+
+
 def info() -> dict[str, Any]:
     """What this installation is and what the calling thread's calls run on.
 
@@ -175,7 +184,8 @@ def info() -> dict[str, Any]:
     -------
     dict
         version, backend, why_not_native (None if it is there), isas (compiled, usable, active),
-        threads, compiler, numpy (its version).
+        threads, threads_from ("affinity", "cgroup", "OMP_NUM_THREADS", "SEQ2SEQ_FAST_THREADS" or
+        "use": what decided their number), compiler, numpy (its version).
 
     Examples
     --------
@@ -196,6 +206,7 @@ def info() -> dict[str, Any]:
             "active": active.isa,
         },
         "threads": active.threads,
+        "threads_from": _decided(active.threads),
         "compiler": native.compiler(),
         "numpy": np.__version__,
     }

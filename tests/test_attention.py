@@ -19,6 +19,7 @@ from ml_dtypes import bfloat16
 import seq2seq_fast
 from seq2seq_fast import attention, native, ragged_attention, use
 from seq2seq_fast.attention import MOST_LEADING_AXES, integer_attention
+from seq2seq_fast.overlap import overlaps_itself
 
 EDGES = (1, 15, 16, 17, 31, 33, 97)
 
@@ -1031,7 +1032,7 @@ F = np.zeros((2, 3, 4), np.float32)
         ((F, F, F), {"mask": np.ones((3, 2), bool)}, ValueError,
          r"mask must broadcast to \(2, 3, 3\); got shape \(3, 2\)"),
         ((F, F, F), {"mask": np.ones((5, 2, 3, 3), bool)}, ValueError, "mask must broadcast to"),
-        ((F, F, F), {"bias": np.ones((3, 3))}, TypeError, "bias must be float32; got float64"),
+        ((F, F, F), {"bias": np.ones((3, 3), int)}, TypeError, "bias must be float16, .*got int64"),
         ((F, F, F), {"bias": np.ones(4, "f4")}, ValueError, "bias must broadcast to"),
         ((F, F, F), {"causal": "left"}, ValueError, "causal must be .*; got 'left'"),
         ((F, F, F), {"causal": 1}, TypeError, "causal must be a bool or a name; got 1"),
@@ -1061,7 +1062,7 @@ F = np.zeros((2, 3, 4), np.float32)
         ((F, F, F), {"softcap": 1e-50}, ValueError, "softcap must be positive; got 1e-50"),
         ((F, F, F), {"softcap": np.inf}, ValueError, "softcap must be finite in float32; got inf"),
         ((F, F, F), {"softcap": "1"}, TypeError, "softcap must be a real number; got '1'"),
-        ((F, F, F), {"sinks": np.zeros(2)}, TypeError, "sinks must be float32; got float64"),
+        ((F, F, F), {"sinks": np.zeros(2, bool)}, TypeError, "sinks must be .*; got bool"),
         ((F, F, F), {"sinks": np.zeros(3, "f4")}, ValueError,
          r"sinks must broadcast to \(2,\); got shape \(3,\)"),
         ((F, F), {}, TypeError, "value must be given, unless key is a KeyValueCache"),
@@ -1086,3 +1087,125 @@ def test_out_must_not_overlap_itself(backend):
     out = np.lib.stride_tricks.as_strided(np.zeros(4, np.float32), F.shape, (0, 0, 4))
     with pytest.raises(ValueError, match="out overlaps itself"):
         attention(F, F, F, out=out)
+
+
+# ---- what hides, what is rounded, what lies oddly in memory ----
+
+
+@pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("shape", [(1, 1, 1, 3), (1, 1, 1, 1), (1, 2, 5, 1)])
+def test_a_bias_of_minus_infinity_hides_as_a_mask_does(backend, dtype, rng, poison, shape):
+    q, k, v = problem(rng, dtype, 5, 40, 8, lead=(2,), heads=2, key_heads=2)
+    hidden = rng.random((*shape[:3], 40)) < 0.4
+    hidden[..., 7] = True
+    always = hidden.all(axis=(0, 1, 2))
+    k[:, :, always], v[:, :, always] = poison, poison
+    bias = np.where(hidden, -np.inf, 0).astype(dtype)
+    options = {"softcap": 5.0, "sinks": np.zeros(2, dtype)}
+    got = check_against_contract(q, k, v, bias=bias, **options)
+    want = attention(q, k, v, mask=~hidden, return_weights=True, **options)
+    for g, w in zip(got, want, strict=True):
+        assert_same_bits(g, w)
+
+
+def test_a_hidden_key_may_overflow(backend):
+    context = attention([[1.0]], [[1.0], [np.nan]], [[1.0], [2.0]], bias=[[0, -np.inf]])
+    assert context.tolist() == [[1.0]]
+    context, weights, total = attention(
+        [[1e300]], [[1e300]], [[np.inf]], bias=[[-np.inf]],
+        return_weights=True, return_logsumexp=True,
+    )  # fmt: skip
+    assert (context.tolist(), weights.tolist(), total.tolist()) == ([[0.0]], [[0.0]], [-np.inf])
+
+
+@pytest.mark.parametrize("kind", [np.float16, bfloat16, np.float32, np.float64])
+def test_a_bias_of_any_type_is_rounded_once(backend, dtype, rng, kind):
+    q, k, v = problem(rng, dtype, 5, 40, 8, heads=2, key_heads=1)
+    bias, sinks = rng.standard_normal((5, 40)).astype(kind), rng.standard_normal(2).astype(kind)
+    bias[:, 3] = -np.inf
+    wide = np.float64 if dtype == np.float64 else np.float32
+    got = check_against_contract(q, k, v, bias=bias, sinks=sinks)
+    want = check_against_contract(q, k, v, bias=bias.astype(wide), sinks=sinks.astype(wide))
+    for g, w in zip(got, want, strict=True):
+        assert_same_bits(g, w)
+
+
+def test_everybodys_first_bias(backend, rng):
+    q, k, v = problem(rng, np.float32, 3, 4, 8)
+    mask = rng.random((3, 4)) < 0.7
+    assert_same_bits(
+        attention(q, k, v, bias=np.where(mask, 0, -np.inf)), attention(q, k, v, mask=mask)
+    )
+
+
+def test_causal_may_be_numpys(backend, rng):
+    q, k, v = problem(rng, np.float32, 3, 3, 8)
+    assert_same_bits(
+        attention(q, k, v, causal=np.bool_(True)), attention(q, k, v, causal="top_left")
+    )
+
+
+def misaligned(array):
+    """The like, contiguous, one byte past where it should begin."""
+    room = np.zeros(array.nbytes + 64, np.uint8)
+    start = -room.__array_interface__["data"][0] % 64 + 1
+    copy = room[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    assert copy.flags.c_contiguous and not copy.flags.aligned
+    return copy
+
+
+@pytest.mark.parametrize("name", ["query", "key", "value", "bias", "sinks", "out"])
+def test_misaligned_arrays(backend, dtype, rng, name):
+    q, k, v = problem(rng, dtype, 5, 40, 16, heads=2, key_heads=2)
+    given = {
+        "query": q, "key": k, "value": v, "bias": rng.standard_normal((5, 40)).astype(dtype),
+        "sinks": np.zeros(2, dtype), "out": np.empty_like(q),
+    }  # fmt: skip
+    want = attention(**given).copy()
+    given[name] = misaligned(given[name])
+    assert_same_bits(attention(**given), want)
+    if name == "out":
+        assert_same_bits(given["out"].copy(), want)
+
+
+@pytest.mark.parametrize(("queries", "width"), [(0, 4), (3, 0), (0, 0)])
+def test_an_empty_result_may_be_given(backend, queries, width):
+    q, k = np.ones((2, queries, 4), np.float32), np.ones((2, 5, 4), np.float32)
+    out = np.empty((2, queries, width), np.float32)
+    assert attention(q, k, np.ones((2, 5, width), np.float32), out=out) is out
+
+
+@given(
+    st.tuples(*[st.integers(0, 3)] * 3),
+    st.tuples(*[st.integers(-6, 6)] * 3),
+    st.sampled_from([1, 2]),
+)
+def test_whether_an_array_overlaps_itself(shape, steps, size):
+    room = np.zeros(256, np.uint8)
+    dtype = np.dtype(f"u{size}")
+    array = np.lib.stride_tricks.as_strided(room[128:].view(dtype)[:1], shape, steps)
+    starts = [sum(i * s for i, s in zip(at, steps, strict=True)) for at in np.ndindex(*shape)]
+    touched = [start + byte for start in starts for byte in range(size)]
+    assert overlaps_itself(array) == (len(set(touched)) < len(touched))
+
+
+def test_an_out_that_overlaps_itself_is_refused(backend, rng):
+    q, k, v = problem(rng, np.float32, 4, 4, 4)
+    room = np.zeros(64, np.float32)
+    window = np.lib.stride_tricks.as_strided(room, (1, 4, 4), (64, 8, 4))
+    with pytest.raises(ValueError, match="out overlaps itself: strides"):
+        attention(q, k, v, out=window)
+    strided = np.zeros((1, 8, 9), np.float32)[:, ::-2, 8:0:-2]
+    assert_same_bits(attention(q, k, v, out=strided).copy(), attention(q, k, v))
+
+
+def test_a_tensor_of_another_library_is_told_how(monkeypatch):
+    class Tensor:
+        def __array__(self, dtype=None, copy=None):
+            raise TypeError("Got unsupported ScalarType BFloat16")
+
+    Tensor.__module__ = "torch"
+    ones = np.ones((1, 2), np.float32)
+    with pytest.raises(TypeError, match=r"key is no array: .*\.numpy\(\).*ml_dtypes.bfloat16"):
+        attention(ones, Tensor(), ones)

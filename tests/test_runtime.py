@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -56,7 +57,7 @@ def test_this_machine_has(isa):
 def test_info_is_plain():
     found = info()
     assert list(found) == [
-        "version", "backend", "why_not_native", "isas", "threads", "compiler", "numpy"
+        "version", "backend", "why_not_native", "isas", "threads", "threads_from", "compiler", "numpy"
     ]  # fmt: skip
     assert list(found["isas"]) == ["compiled", "usable", "active"]
     assert set(found["isas"]["usable"]) <= set(found["isas"]["compiled"])
@@ -214,3 +215,23 @@ def test_fingerprint_under_flush_to_zero(backend, flush_to_zero):
     want = fingerprint()
     with flush_to_zero():
         assert fingerprint() == want
+
+
+@pytest.mark.parametrize(
+    ("variables", "threads", "by"),
+    [
+        ({"OMP_NUM_THREADS": "1"}, 1, {"OMP_NUM_THREADS", "affinity", "cgroup"}),
+        ({"OMP_NUM_THREADS": "1", "SEQ2SEQ_FAST_THREADS": "7"}, 7, {"SEQ2SEQ_FAST_THREADS"}),
+    ],
+)
+def test_info_says_what_decided_the_threads(variables, threads, by):
+    code = "import json, seq2seq_fast; print(json.dumps(seq2seq_fast.info()))"
+    found = json.loads(
+        subprocess.run(
+            [sys.executable, "-c", code], env={**os.environ, **variables}, check=True,
+            capture_output=True, text=True,
+        ).stdout
+    )  # fmt: skip
+    assert found["threads"] == threads and found["threads_from"] in by
+    with use(threads=info()["threads"] + 1):
+        assert info()["threads_from"] == "use"
