@@ -1,8 +1,8 @@
 """Which backend, instruction set and number of threads a call uses: use(), info(), fingerprint().
 
 The defaults come from the environment (SEQ2SEQ_FAST_BACKEND, SEQ2SEQ_FAST_ISA,
-SEQ2SEQ_FAST_THREADS) or from the machine (see processors.py), and are settled at the first call. None of them changes
-a result.
+SEQ2SEQ_FAST_THREADS) or from the machine (see processors.py), and are settled at the first call.
+None of them changes a result.
 """
 
 from __future__ import annotations

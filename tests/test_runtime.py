@@ -57,7 +57,8 @@ def test_this_machine_has(isa):
 def test_info_is_plain():
     found = info()
     assert list(found) == [
-        "version", "backend", "why_not_native", "isas", "threads", "threads_from", "compiler", "numpy"
+        "version", "backend", "why_not_native", "isas", "threads", "threads_from", "compiler",
+        "numpy",
     ]  # fmt: skip
     assert list(found["isas"]) == ["compiled", "usable", "active"]
     assert set(found["isas"]["usable"]) <= set(found["isas"]["compiled"])
