@@ -219,20 +219,27 @@ def _by_av(av: Any, stream: Stream) -> Sound:
 
     def blocks() -> Iterator[Array]:
         held: list[Array] = []  # frames are of a few milliseconds
-        error = None
+        kind: tuple[str, str] | None = None
+        error: ValueError | None = None
+        convert: Any = None
         try:
             for frame in itertools.chain([first], frames):
                 if frame.sample_rate != rate:
                     raise ValueError(f"{stream.name}: its rate changes to {frame.sample_rate}")
-                samples = frame.to_ndarray()
+                if kind != (kind := (frame.format.name, frame.layout.name)):
+                    # frame.to_ndarray() of planar samples crashes at eight channels or more.
+                    convert = av.AudioResampler("flt")
                 channels = len(frame.layout.channels)
-                samples = samples.T if frame.format.is_planar else samples.reshape(-1, channels)
-                full = sum(map(len, held)) + len(samples) > _moments(channels)
-                if held and (full or held[0].shape[1] != channels):
-                    yield np.concatenate(held)
-                    held.clear()
-                held.append(_floats(samples))
-        except ValueError as damage:  # what comes before is worth hearing
+                for one in convert.resample(frame):
+                    samples = one.to_ndarray().reshape(-1, channels)
+                    full = sum(map(len, held)) + len(samples) > _moments(channels)
+                    if held and (full or held[0].shape[1] != channels):
+                        yield np.concatenate(held)
+                        held.clear()
+                    held.append(samples)
+        except av.FFmpegError as damage:  # what comes before is worth hearing
+            error = ValueError(f"{stream.name}: damaged: {damage.strerror}")
+        except ValueError as damage:
             error = damage
         if held:
             yield np.concatenate(held)

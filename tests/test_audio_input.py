@@ -44,13 +44,15 @@ def written(samples, kind="WAV", rate=RATE, **options):
 def by_ffmpeg(samples, kind, codec, rate=RATE, video=False):
     """A file that FFmpeg's libraries write."""
     file = io.BytesIO()
-    layout = "mono" if samples.shape[1] == 1 else "stereo"
+    layout = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}[samples.shape[1]]
     with av.open(file, "w", format=kind) as container:
         if video:
             picture = container.add_stream("mpeg4", rate=25)
             picture.width = picture.height = 32
         if codec:
             track = container.add_stream(codec, rate=rate, layout=layout)
+            if codec == "wavpack":  # would be of 8 bits
+                track.codec_context.format = "s16p"
             frame = av.AudioFrame.from_ndarray(samples.reshape(1, -1), "s16", layout)
             frame.sample_rate = RATE
             for one in (frame, None):
@@ -378,6 +380,8 @@ WHOLE = {
     "M4A": by_ffmpeg(speechlike(), "mp4", "aac"),
     "AAC": by_ffmpeg(speechlike(), "adts", "aac"),
     "MKA": by_ffmpeg(speechlike(), "matroska", "alac"),
+    "WebM": by_ffmpeg(speechlike(), "webm", "libopus", 48_000),
+    "FLV": by_ffmpeg(speechlike(), "flv", "aac"),
 }
 
 
@@ -402,14 +406,31 @@ def test_truncated_files(kind):
             assert_same_bits(samples, whole[: len(samples)])
 
 
+@given(st.data())
+@settings(max_examples=200, deadline=None)
+def test_damaged_files(data):
+    """Bytes changed, cut out: an error, or sound that is no longer than a file can be."""
+    file = bytearray(WHOLE[data.draw(st.sampled_from(sorted(WHOLE)))])
+    for _ in range(data.draw(st.integers(1, 5))):
+        at = data.draw(st.integers(0, 99) | st.integers(0, len(file) - 1))
+        edge = st.sampled_from([0, 1, 0x7FFFFFFF, 0xFFFFFFFF]).map(lambda n: n.to_bytes(4, "big"))
+        file[at : at + data.draw(st.integers(0, 8))] = data.draw(edge | st.binary(max_size=8))
+    try:
+        found = heard(bytes(file))
+    except ValueError as error:
+        assert str(error).startswith("audio: ")
+    else:
+        assert np.isfinite(found).all() and len(found) <= 400 * 16 * len(file)
+
+
 # What FFmpeg reads
 
 
-@pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize(
-    ("kind", "codec"),
-    [("ipod", "alac"), ("mov", "pcm_s16be"), ("matroska", "alac"), ("avi", "pcm_s16le"),
-     ("matroska", "pcm_f32le")],
+    ("kind", "codec", "channels"),
+    [("ipod", "alac", 1), ("ipod", "alac", 2), ("avi", "pcm_s16le", 2), ("mov", "pcm_s16be", 6),
+     *(("matroska", "wavpack", channels) for channels in (1, 2, 6, 8)),
+     ("matroska", "pcm_f32le", 8)],
 )  # fmt: skip
 def test_media(tmp_path, kind, codec, channels):
     """Codecs that lose nothing give the samples that went in."""
