@@ -48,7 +48,7 @@ def test_arguments_files_and_standard_input(tmp_path):
     assert text.split("\n")[:2] == [OLA, ""] and text.count("\n") == 2
     assert run("translate", input=f"{HELLO}\n\nYes").stdout == text
     assert run("translate", "--to", "EN", OLA).stdout.startswith("The children were")
-    assert run("translate", "", "  ").stdout == "\n\n"
+    assert run("translate", "", "  ").stdout == "\n  \n"
 
 
 def test_every_separator_stays_in_its_line():
@@ -89,7 +89,7 @@ def test_a_damaged_model(tmp_path):
     (tmp_path / "model.bin").write_bytes(b"\0" * 100)
     done = run("translate", "--model", str(tmp_path), "a")
     assert done.returncode == 2
-    assert one_line(done.stderr).startswith(f"{tmp_path}/model.bin: not a Marian")
+    assert one_line(done.stderr).startswith(f"{tmp_path}/model.bin: expected a Marian model")
 
 
 # ---- lines ----

@@ -42,7 +42,11 @@ PORTUGUESE = [
 TEXTS = ["the cat is happy", "how old are you my friend", "trees"]
 SPECIAL = ["<unk>", "<s>", "</s>"]
 LENGTH = 12
-OPTIONS = {"max_length": LENGTH, "min_length": 2}  # CTranslate2's have a token beside the end
+OPTIONS = {
+    "copy": False,
+    "max_length": LENGTH,
+    "min_length": 2,
+}  # CTranslate2's have a token beside the end
 
 
 def trained(lines, **options):
