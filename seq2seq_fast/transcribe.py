@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from .audio import FRAMES, RATE, Recording
+from .audio_input import Audio
 from .checks import flag, integer, number, sequence
 from .extras import require
 from .layers import SpectrumEmbedding, best
@@ -32,7 +33,7 @@ from .window_text import probability, probability_of
 __all__ = ["Segment", "Transcriber", "Transcription", "Word", "find_model"]
 
 Array = np.ndarray[Any, Any]
-Sound = str | os.PathLike[str] | Array | Recording
+Sound = Audio | Recording
 
 
 class Transcriber:
@@ -168,9 +169,8 @@ class Transcriber:
 
         Parameters
         ----------
-        audio : path, ndarray or Recording
-            A file that libsndfile reads; or samples of shape (n,) or (n, channels), floats from -1
-            to 1 or int16.
+        audio : path, bytes, binary file, ndarray or Recording
+            As Recording takes it. A Recording is read once.
         language : str, optional
             Its code or English name, such as "de" or "German"; if left out, what the model hears in
             the first half minute with speech.
@@ -232,7 +232,7 @@ class Transcriber:
 
         Parameters
         ----------
-        audio : path, ndarray or Recording
+        audio : path, bytes, binary file, ndarray or Recording
         language : str, optional
         rate, task, prompt, words, clip_timestamps, vad_filter, progress
             As for transcribe().
@@ -264,7 +264,7 @@ class Transcriber:
 
         Parameters
         ----------
-        audio : path, ndarray or Recording
+        audio : path, bytes, binary file, ndarray or Recording
         rate : int
             Samples a second of an array.
 

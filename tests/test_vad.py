@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from speech import NAMES, recording
 
 from seq2seq_fast.audio import RATE, Recording
+from seq2seq_fast.transcribe import Transcriber, find_model
 from seq2seq_fast.vad import CHUNK, SpeechRules, only_speech, speech_spans
 
 
@@ -143,6 +144,28 @@ def test_speech_between_noise(kind):
     assert len(found) == len(said)
     for (start, end), (first, last) in zip(found, said, strict=True):
         assert first - 0.9 < start <= first and last <= end < last + 0.9
+
+
+def test_what_is_said_between_noise_is_written_down():
+    """The texts of the recordings alone, when they are said, and nothing between them."""
+    transcriber = Transcriber(find_model(), beam_size=1, carry_text=False)
+    parts, said, at = [], [], 0.0
+    kinds = ["silence", "white", "hum", "pink", "buzz"]
+    for kind, name in zip(kinds, NAMES, strict=True):
+        alone = transcriber.transcribe(recording(name))
+        heard = np.concatenate(list(Recording(recording(name)).samples()))
+        parts += [noise(kind, 4) * np.float32(0.05), heard]
+        said.append((at + 4, at + 4 + alone.duration, alone.text))
+        at += 4 + alone.duration
+    x = np.concatenate([*parts, noise("pink", 20) * np.float32(0.05)])
+    found = transcriber.transcribe(x, vad_filter=True)
+    assert found.text == " ".join(text for _, _, text in said)
+    for segment in found.segments:
+        assert any(
+            start - 0.5 < segment.start < segment.end < end + 0.5 and segment.text.strip() in text
+            for start, end, text in said
+        )
+    assert transcriber.transcribe(noise("pink", 40), vad_filter=True).segments == []
 
 
 def test_only_speech_however_it_is_cut():
