@@ -299,17 +299,19 @@ def test_utf8_whatever_the_locale(tmp_path):
 
 def test_options_reach_the_translator(fakes, capsys):
     assert main(["translate", "a"]) == 0
-    assert fakes.options == {"language": "en", "weights": None, "shortlist": False}
+    usual = {"language": "en", "weights": None, "shortlist": False, "copy": True}
+    assert fakes.options == usual
     assert main([
         "translate", "a", "--model", "folder", "--from", "de_AT", "--vocabulary", __file__,
         "--weights", "int8", "--shortlist", "--num-beams", "4", "--max-new-tokens", "9",
         "--length-penalty", "-.5", "--repetition-penalty", "1.5", "--no-repeat-ngram-size", "3",
+        "--no-copy", "--max-source-tokens", "40",
     ]) == 0  # fmt: skip
     assert fakes.path == "folder"
     assert fakes.options == {
         "language": "de", "vocabulary": __file__, "weights": "int8", "shortlist": True,
         "beam_size": 4, "max_length": 9, "length_penalty": -0.5, "repetition_penalty": 1.5,
-        "no_repeat_ngram": 3,
+        "no_repeat_ngram": 3, "copy": False, "max_source_tokens": 40,
     }  # fmt: skip
 
 
