@@ -426,7 +426,7 @@ def _run(
     if weights is not None:
         results.append(weights)
     if statistics is not None:
-        results.append(reference.log_sum_exp(statistics.astype(compute_dtype(plan.dtype))))
+        results.append(reference.log_sum_exp(statistics, compute_dtype(plan.dtype)))
     return tuple(results)
 
 

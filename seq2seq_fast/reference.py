@@ -521,8 +521,10 @@ def _attend(
 
 
 @under_contract
-def log_sum_exp(statistics: Array) -> Array:
-    """The logarithm of the sum of exp(score): (..., 2), greatest score and sum, give (...)."""
+def log_sum_exp(statistics: Array, dtype: np.dtype[Any]) -> Array:
+    """The logarithm of the sum of exp(score): (..., 2) float64, greatest score and sum, both
+    numbers of `dtype`, give (...)."""
+    statistics = statistics.astype(dtype)
     return canonical(statistics[..., 0] + log(statistics[..., 1]))
 
 
