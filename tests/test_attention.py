@@ -17,7 +17,7 @@ from loops import integer_score
 from ml_dtypes import bfloat16
 
 import seq2seq_fast
-from seq2seq_fast import attention, native, ragged_attention, use
+from seq2seq_fast import KeyValueCache, attention, native, ragged_attention, use
 from seq2seq_fast.attention import MOST_LEADING_AXES, integer_attention
 from seq2seq_fast.overlap import overlaps_itself
 
@@ -319,9 +319,7 @@ def test_hidden_keys_and_values_may_hold_anything(backend, dtype, rng, poison, h
     for j in (5, 17, 35, 39):
         seen = ~hidden[0, 0, :, j]
         bad_k, bad_v = k.copy(), v.copy()
-        bad_v[:, :, j] = poison
-        if how != "bias":  # a bias is added to the score, and NaN - inf is NaN
-            bad_k[:, :, j] = poison
+        bad_k[:, :, j] = bad_v[:, :, j] = poison
         got = attention(q, bad_k, bad_v, return_weights=True, **options)
         for g, c in zip(got, clean, strict=True):
             assert_same_bits(g[:, :, ~seen], c[:, :, ~seen])
@@ -337,9 +335,19 @@ def test_a_row_that_sees_no_key_gives_zeros(backend, dtype, rng):
     assert_same_bits(out[0, 1], np.zeros(8, dtype))
     assert_same_bits(weights[0, 1], np.zeros(20, dtype))
     assert np.isnan(out[0, [0, 2]]).all()
-    for options in ({"key_lengths": 0}, {"bias": np.array(-np.inf, dtype)}, {"mask": False}):
+    q[0, 2] = k[0, 3] = np.nan
+    nothing = np.array(-np.inf, dtype)
+    for options in (
+        {"key_lengths": 0},
+        {"mask": False},
+        {"bias": nothing},
+        {"bias": np.full((3, 20), nothing)},
+        {"bias": nothing, "softcap": 1.0, "sinks": np.ones(1, dtype)},
+    ):
         out, weights = check_against_contract(q, k, v, **options)
         assert not out.any() and not weights.any()
+        _, lse = attention(q, k, v, return_logsumexp=True, **options)
+        assert (lse == -np.inf).all()
 
 
 def test_a_row_that_sees_a_nan_score_gives_nan(backend, dtype, rng):
@@ -919,6 +927,27 @@ def test_any_call_has_the_same_bits_everywhere(call, threads):
             assert_same_bits(attention(*arrays, **options), want[0])
 
 
+@settings(max_examples=300, deadline=None)
+@given(calls(), st.integers(0, 2**32 - 1), st.floats(0, 1))
+def test_a_bias_of_minus_infinity_is_a_mask_in_any_call(call, seed, density):
+    (q, k, v), options = call
+    rng = np.random.default_rng(seed)
+    lead = np.broadcast_shapes(q.shape[:-3], k.shape[:-3], v.shape[:-3])
+    pairs = (*lead, *q.shape[-3:-1], k.shape[-2])
+    shown = rng.random(pairs) < density
+    bias = np.broadcast_to(options.pop("bias", np.float32(0)), pairs)
+    mask = np.broadcast_to(options.pop("mask", True), pairs)
+    everything = {**options, "return_weights": True, "return_logsumexp": True}
+    hiding = np.where(shown, bias, np.array(-np.inf, bias.dtype))
+    neutral = np.where(shown, bias, np.array(0, bias.dtype))
+    for backend in ("numpy", *native.usable_isas()):
+        with use(backend="numpy") if backend == "numpy" else use(isa=backend):
+            want = attention(q, k, v, bias=neutral, mask=mask & shown, **everything)
+            got = attention(q, k, v, bias=hiding, mask=mask, **everything)
+        for g, w in zip(got, want, strict=True):
+            assert_same_bits(g, w)
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 3), st.integers(1, 20), st.integers(1, 6), st.integers(0, 2**32 - 1))
 def test_any_small_head_equals_the_loops(queries, keys, width, seed):
@@ -1108,6 +1137,53 @@ def test_a_bias_of_minus_infinity_hides_as_a_mask_does(backend, dtype, rng, pois
         assert_same_bits(g, w)
 
 
+@pytest.mark.parametrize("softcap", [None, 1.3])
+def test_loops_with_every_number_as_a_bias(backend, dtype, softcap):
+    """Beside every special score: -inf hides a NaN or infinite one, other numbers are added."""
+    special = [0.0, 1.0, np.inf, -np.inf, np.nan, np.finfo(dtype).max, np.finfo(dtype).min]
+    numbers = np.array(special, dtype)
+    values = np.stack([np.roll(numbers, i) for i in range(3)], axis=1)[:6]
+    pairs = np.array(np.meshgrid(numbers, numbers), dtype).reshape(2, -1).T
+    bias = np.concatenate([pairs, np.ones((len(pairs), 4), dtype)], axis=1)
+    bias[:, 2:4] = -np.inf
+    for k in numbers:
+        keys = np.array([[k], [-k], [np.nan], [np.inf], [k], [1]], dtype)
+        q = np.ones((len(bias), 1), dtype)
+        got = attention(q, keys, values, scale=1, bias=bias, softcap=softcap, return_weights=True)
+        with np.errstate(all="ignore"):
+            want = loops(q, keys, values, 1.0, bias=bias, softcap=softcap)
+        for g, w in zip(got, want, strict=True):
+            assert_same_bits(g, w)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"softcap": 2.0},
+        {"sinks": [0.5, -1.0]},
+        {"causal": "bottom_right", "window": (300, 0)},
+        {"key_lengths": [700, 500], "query_lengths": [150, 20]},
+    ],
+    ids=lambda options: "-".join(options) or "plain",
+)
+def test_a_bias_of_minus_infinity_hides_what_a_mask_hides(backend, any_dtype, rng, options):
+    """Blocks, several passes, grouped heads; what is hidden from every query holds anything."""
+    q, k, v = problem(rng, any_dtype, 150, 700, 20, 17, lead=(2,), heads=2, key_heads=1)
+    shown = rng.random((2, 1, 150, 700)) < 0.5
+    shown[..., 40:60] = shown[..., 690:] = False
+    shown[0, 0, 7] = False  # a row that sees nothing
+    k[:, :, 40:50], k[:, :, 50:60] = np.nan, np.inf
+    k[:, :, 690:], v[:, :, 40:60], v[:, :, 695:] = -np.inf, np.nan, np.inf
+    given = {**options, "return_weights": True, "return_logsumexp": True}
+    want = attention(q, k, v, mask=shown, **given)
+    assert np.isfinite(want[0].astype(np.float64)).all()
+    for dtype in (any_dtype, np.float64):
+        bias = np.where(shown, 0, -np.inf).astype(dtype)
+        for g, w in zip(attention(q, k, v, bias=bias, **given), want, strict=True):
+            assert_same_bits(g, w)
+
+
 def test_a_hidden_key_may_overflow(backend):
     context = attention([[1.0]], [[1.0], [np.nan]], [[1.0], [2.0]], bias=[[0, -np.inf]])
     assert context.tolist() == [[1.0]]
@@ -1133,40 +1209,47 @@ def test_a_bias_of_any_type_is_rounded_once(backend, dtype, rng, kind):
 def test_everybodys_first_bias(backend, rng):
     q, k, v = problem(rng, np.float32, 3, 4, 8)
     mask = rng.random((3, 4)) < 0.7
-    assert_same_bits(
-        attention(q, k, v, bias=np.where(mask, 0, -np.inf)), attention(q, k, v, mask=mask)
-    )
+    want = attention(q, k, v, mask=mask)
+    for bias in (
+        np.where(mask, 0, -np.inf),
+        np.where(mask, 0.0, -np.inf).tolist(),
+        np.asfortranarray(np.where(mask, 0, -np.inf)),
+        np.broadcast_to(np.where(mask, 0, -np.inf), (1, 3, 4)),
+        np.where(mask, 0, np.finfo(np.float64).min),  # -inf in float32
+    ):
+        assert_same_bits(attention(q, k, v, bias=bias), want)
 
 
-def test_causal_may_be_numpys(backend, rng):
+def test_a_bias_that_broadcasts_is_rounded_as_it_is(backend, rng):
+    q, k, v = problem(rng, np.float32, 3, 4, 8, heads=2, key_heads=2)
+    bias = rng.standard_normal((3, 1)) / 3
+    want = attention(q, k, v, bias=np.repeat(bias.astype(np.float32), 4, axis=1))
+    for shown in (bias, np.broadcast_to(bias, (2, 3, 4)), np.broadcast_to(bias, (3, 4))):
+        assert_same_bits(attention(q, k, v, bias=shown), want)
+
+
+def test_a_bias_is_rounded_to_subnormal_numbers(backend, flush_to_zero):
+    """Also where the process flushes them to zero: it is the whole score here."""
+    zero = np.zeros((1, 1), np.float32)
+    with flush_to_zero():
+        _, lse = attention(zero, zero, zero, bias=[[1e-40]], return_logsumexp=True)
+    assert_same_bits(lse, np.array([1e-40], np.float32))
+
+
+def test_booleans_may_be_numpys(backend, rng):
     q, k, v = problem(rng, np.float32, 3, 3, 8)
-    assert_same_bits(
-        attention(q, k, v, causal=np.bool_(True)), attention(q, k, v, causal="top_left")
-    )
-
-
-def misaligned(array):
-    """The like, contiguous, one byte past where it should begin."""
-    room = np.zeros(array.nbytes + 64, np.uint8)
-    start = -room.__array_interface__["data"][0] % 64 + 1
-    copy = room[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
-    copy[...] = array
-    assert copy.flags.c_contiguous and not copy.flags.aligned
-    return copy
-
-
-@pytest.mark.parametrize("name", ["query", "key", "value", "bias", "sinks", "out"])
-def test_misaligned_arrays(backend, dtype, rng, name):
-    q, k, v = problem(rng, dtype, 5, 40, 16, heads=2, key_heads=2)
-    given = {
-        "query": q, "key": k, "value": v, "bias": rng.standard_normal((5, 40)).astype(dtype),
-        "sinks": np.zeros(2, dtype), "out": np.empty_like(q),
-    }  # fmt: skip
-    want = attention(**given).copy()
-    given[name] = misaligned(given[name])
-    assert_same_bits(attention(**given), want)
-    if name == "out":
-        assert_same_bits(given["out"].copy(), want)
+    starts = [0, 1, 3]
+    for flag in (False, True):
+        given = np.bool_(flag)
+        assert_same_bits(attention(q, k, v, causal=given), attention(q, k, v, causal=flag))
+        assert_same_bits(attention(q, k, v, mask=given), attention(q, k, v, mask=flag))
+        assert_same_bits(
+            ragged_attention(q, k, v, starts, starts, causal=given),
+            ragged_attention(q, k, v, starts, starts, causal=flag),
+        )
+        assert isinstance(attention(q, k, v, return_weights=given), tuple) == flag
+    with pytest.raises(ValueError, match="window needs as many queries as keys in each"):
+        ragged_attention(q, k[:, :2], v[:, :2], [0, 3], [0, 2], window=(1, 1), causal=np.False_)
 
 
 @pytest.mark.parametrize(("queries", "width"), [(0, 4), (3, 0), (0, 0)])
@@ -1200,12 +1283,28 @@ def test_an_out_that_overlaps_itself_is_refused(backend, rng):
     assert_same_bits(attention(q, k, v, out=strided).copy(), attention(q, k, v))
 
 
-def test_a_tensor_of_another_library_is_told_how(monkeypatch):
+@pytest.mark.parametrize(
+    "error",
+    [
+        TypeError("Got unsupported ScalarType BFloat16"),
+        RuntimeError("Can't call numpy() on Tensor that requires grad."),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_tensor_of_another_library_is_told_how(error):
     class Tensor:
         def __array__(self, dtype=None, copy=None):
-            raise TypeError("Got unsupported ScalarType BFloat16")
+            raise error
+
+        def numpy(self):
+            raise error
 
     Tensor.__module__ = "torch"
-    ones = np.ones((1, 2), np.float32)
-    with pytest.raises(TypeError, match=r"key is no array: .*\.numpy\(\).*ml_dtypes.bfloat16"):
-        attention(ones, Tensor(), ones)
+    told = r"key is no array: .*\.detach\(\)\.cpu\(\)\.numpy\(\), one of bfloat16 as .*ml_dtypes"
+    with pytest.raises(TypeError, match=told) as raised:
+        attention(F, Tensor(), F)
+    assert str(error) in str(raised.value)
+    with pytest.raises(TypeError, match="key is no array: "):
+        KeyValueCache(1, 1, 4).append(Tensor(), F)
+    with pytest.raises(TypeError, match=r"out must be a NumPy array; got Tensor.*\.numpy\(\)"):
+        attention(F, F, F, out=Tensor())

@@ -59,6 +59,24 @@ def test_attention_over_a_cache(backend, any_dtype, rng, how):
         check(cache, q, bias=rng.standard_normal((4, 1, longest)).astype(query_dtype))
 
 
+def test_a_bias_of_minus_infinity_hides_keys_of_a_cache(backend, any_dtype, rng):
+    """As a mask does; they may hold anything."""
+    query_dtype = np.float64 if any_dtype is np.float64 else np.float32
+    cache = KeyValueCache(**SIZES, dtype=any_dtype)
+    keys, values = draw(rng, 70, query_dtype)
+    shown = rng.random(70) < 0.6
+    shown[-1] = False
+    keys[:, :, ~shown], values[:, :, ~shown] = np.nan, np.inf
+    cache.append(keys, values)
+    for queries in (1, 5, 200):
+        q = rng.standard_normal((3, 4, queries, 24)).astype(query_dtype)
+        bias = np.where(shown, 0, -np.inf)
+        check(cache, q, bias=bias, return_weights=True)
+        want = attention(q, cache, mask=shown)
+        assert np.isfinite(want).all()
+        assert_same_bits(attention(q, cache, bias=bias), want)
+
+
 def test_many_rows_over_a_cache(backend, any_dtype, rng):
     """So many that they take several passes, in which half floats and values are kept widened."""
     query_dtype = np.float64 if any_dtype is np.float64 else np.float32

@@ -61,6 +61,14 @@ def test_sums_never_give_negative_zero(dtype):
     assert_same_bits(reference.ordered_matmul(minus, -minus.T), np.zeros((1, 1), dtype))
 
 
+def test_rounded_leaves_what_broadcasts_as_it_is():
+    """Else a mask of one row would become one of all queries: here of 8 TB."""
+    every = np.broadcast_to(np.array([1 / 3, -1e300, 1e-42]), (10**6, 10**6, 3))
+    found = reference.rounded(every, np.dtype(np.float32))
+    assert_same_bits(found, np.array([[[1 / 3, -np.inf, 1e-42]]], np.float32))
+    assert_same_bits(reference.rounded(np.array(1 / 3), np.dtype("f4")), np.array(1 / 3, "f4"))
+
+
 # ---- functions: every float32, against float64; float64 against many digits ----
 
 
