@@ -8,7 +8,6 @@ None of them changes a result.
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import threading
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from . import native
-from .processors import Allowed, allowed
+from .processors import allowed
 
 if TYPE_CHECKING:
     from .program import ChainTape, Tape
@@ -35,12 +34,8 @@ class Active(NamedTuple):
     backend: str
     isa: str | None  # None on the numpy backend
     threads: int
+    threads_from: str  # what decided their number, as info() names it
     tape: Any = None  # a Tape or ChainTape, on which the kernel's calls go, instead of being made
-
-
-@functools.cache
-def _allowed() -> Allowed:
-    return allowed()
 
 
 def _choose(
@@ -60,10 +55,12 @@ def _choose(
         backend = "native"
     if backend is None:
         backend = base.backend if base else ("numpy" if native.why_missing else "native")
+    threads_from = "use"
     if threads is None:
-        threads = base.threads if base else min(_allowed().threads, MOST_THREADS)
+        threads, threads_from = (base.threads, base.threads_from) if base else allowed()
+        threads = min(threads, MOST_THREADS)
     if backend == "numpy":
-        return Active("numpy", None, threads)
+        return Active("numpy", None, threads, threads_from)
     if native.why_missing:
         raise RuntimeError(f"the native backend was asked for, but {native.why_missing}")
     usable = native.usable_isas()
@@ -72,7 +69,7 @@ def _choose(
     if isa not in usable:
         why = "this processor does not run it" if isa in native.compiled_isas() else "not compiled"
         raise RuntimeError(f"instruction set {isa!r}: {why}; usable here: {', '.join(usable)}")
-    return Active("native", isa, threads)
+    return Active("native", isa, threads, threads_from)
 
 
 def _from_environment() -> Active:
@@ -82,7 +79,7 @@ def _from_environment() -> Active:
     threads = variable("THREADS")
     try:
         count = None if threads is None else int(threads)
-        return _choose(variable("BACKEND"), variable("ISA"), count, None)
+        chosen = _choose(variable("BACKEND"), variable("ISA"), count, None)
     except (ValueError, RuntimeError) as error:
         asked = ", ".join(
             f"SEQ2SEQ_FAST_{name}={variable(name)}"
@@ -90,6 +87,7 @@ def _from_environment() -> Active:
             if variable(name)
         )
         raise RuntimeError(f"{asked}: {error}") from None
+    return chosen if count is None else chosen._replace(threads_from="SEQ2SEQ_FAST_THREADS")
 
 
 class _Local(threading.local):
@@ -169,14 +167,6 @@ class use:
         _local.active = self._before.pop()
 
 
-def _decided(threads: int) -> str:
-    """What decided the number of threads."""
-    default = _default or _from_environment()
-    if _local.active is not None and threads != default.threads:
-        return "use"
-    return "SEQ2SEQ_FAST_THREADS" if os.environ.get("SEQ2SEQ_FAST_THREADS") else _allowed().by
-
-
 def info() -> dict[str, Any]:
     """What this installation is and what the calling thread's calls run on.
 
@@ -206,7 +196,7 @@ def info() -> dict[str, Any]:
             "active": active.isa,
         },
         "threads": active.threads,
-        "threads_from": _decided(active.threads),
+        "threads_from": active.threads_from,
         "compiler": native.compiler(),
         "numpy": np.__version__,
     }

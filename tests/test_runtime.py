@@ -234,5 +234,10 @@ def test_info_says_what_decided_the_threads(variables, threads, by):
         ).stdout
     )  # fmt: skip
     assert found["threads"] == threads and found["threads_from"] in by
-    with use(threads=info()["threads"] + 1):
+    default = info()
+    with use(threads=default["threads"]):  # who decided, even if it is the same number
         assert info()["threads_from"] == "use"
+        with use(backend="numpy"):
+            assert info()["threads_from"] == "use"
+    with use(backend="numpy"):
+        assert info()["threads_from"] == default["threads_from"]
