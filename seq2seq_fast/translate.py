@@ -232,16 +232,7 @@ class Translator:
             self._decode([part for part in flat if not part.hypotheses])
             if not any(part.lost for part in flat):
                 break
-            sources = [
-                [
-                    new
-                    for item in items
-                    for new in (
-                        self._again(item) if isinstance(item, _Part) and item.lost else [item]
-                    )
-                ]
-                for items in sources
-            ]
+            sources = [self._retried(items) for items in sources]
         every = [self._ranked(items) for items in sources]
         return every if Options(**self.options).n_best else [ranked[0] for ranked in every]
 
@@ -257,14 +248,17 @@ class Translator:
         return items
 
     def _begun(self, sentence: str) -> list[str | _Part]:
+        """A sentence, before any try."""
         if not any(map(str.isalpha, sentence)):
             return [sentence]
-        if not self.copy:
-            return self._cut(Masked(sentence, {}), self.max_source_tokens, TRIES)
-        text, places = sentence, []
-        if self._is_strange(sentence):
-            text = plain_marks(sentence, self._unknown)
-            places = [(begin, end) for begin, end, strange in spans(text, self._unknown) if strange]
+        ids, most = self.vocabulary.encode(sentence), self.max_source_tokens
+        if not (self.copy and self._has_unknown(sentence, ids)):
+            tries = 0 if self.copy else TRIES
+            if len(ids) <= most:  # as most are
+                return [_Part(Masked(sentence, {}), ids, tries)]
+            return self._cut(Masked(sentence, {}), most, tries)
+        text = plain_marks(sentence, self._unknown)
+        places = [(begin, end) for begin, end, strange in spans(text, self._unknown) if strange]
         # What stands apart at either end, such as an emoji or a bullet, stays there.
         begin, end = 0, len(text)
         while places and places[0][0] == begin and _stands_apart(text, *places[0]):
@@ -276,12 +270,10 @@ class Translator:
         masked = mask(middle, [(one - begin, other - begin) for one, other in places])
         if not any(map(str.isalpha, _without(masked))):
             return [sentence]
-        parts = self._cut(masked, self.max_source_tokens, 0)
+        items = self._cut(masked, most, 0)
         if text != sentence:
-            for part in parts:
-                if isinstance(part, _Part):
-                    part.marks = sentence
-        return [text[:begin], *parts, text[end:]]
+            _set_marks(items, sentence)
+        return [text[:begin], *items, text[end:]]
 
     def _cut(self, masked: Masked, most: int, tries: int) -> list[str | _Part]:
         """A sentence in parts that the model can hold, and the white space between them."""
@@ -302,13 +294,12 @@ class Translator:
     def _count(self, text: str) -> int:
         return len(self.vocabulary.encode(text))
 
-    def _is_strange(self, text: str) -> bool:
-        return self._unknown(text) or any(map(is_strange, text))
+    def _has_unknown(self, text: str, ids: list[int]) -> bool:
+        """Whether something of a text with these tokens is not known to the model."""
+        return self.vocabulary.source.unk in ids or any(map(is_strange, text))
 
     def _unknown(self, text: str) -> bool:
-        if any(map(is_strange, text)):
-            return True
-        return self.vocabulary.source.unk in self.vocabulary.encode(text)
+        return self._has_unknown(text, self.vocabulary.encode(text))
 
     def _decode(self, parts: list[_Part]) -> None:
         """Hypotheses of the parts, and which of them keep what they must."""
@@ -346,6 +337,13 @@ class Translator:
         wanted = [source[begin:end] for begin, end, _ in spans(source, lambda _: False)]
         return all(text.count(one) >= wanted.count(one) for one in wanted)
 
+    def _retried(self, items: list[str | _Part]) -> list[str | _Part]:
+        """Items, with another try in place of what has lost something."""
+        result: list[str | _Part] = []
+        for item in items:
+            result += self._again(item) if isinstance(item, _Part) and item.lost else [item]
+        return result
+
     def _again(self, part: _Part) -> list[str | _Part]:
         """What has lost something: with stand-ins for all that could be lost and in shorter parts;
         at last, cut around it."""
@@ -373,9 +371,7 @@ class Translator:
                     items.append(between)
                 items.append(source[begin:end])
                 at = end
-        for item in items:
-            if isinstance(item, _Part):
-                item.marks = part.marks
+        _set_marks(items, part.marks)
         return items
 
     def _ranked(self, items: list[str | _Part]) -> list[Translation]:
@@ -385,17 +381,17 @@ class Translator:
         return [self._join(items, rank) for rank in range(count)]
 
     def _join(self, items: list[str | _Part], rank: int) -> Translation:
-        text, chosen = "", []
+        texts, chosen = [], []
         for item in items:
             if isinstance(item, str):
-                text += item
+                texts.append(item)
                 continue
             found, translated = item.kept[min(rank, len(item.kept) - 1)]
-            text += marks_of(item.marks, translated)
+            texts.append(marks_of(item.marks, translated))
             chosen.append((item.ids, found))
         vocabulary = self.vocabulary
         return Translation(
-            text=text,
+            text="".join(texts),
             tokens=[token for _, found in chosen for token in vocabulary.tokens(found.tokens)],
             source_tokens=[token for ids, _ in chosen for token in vocabulary.source.tokens(ids)],
             score=sum((sum(found.token_scores) for _, found in chosen), 0.0),
@@ -425,6 +421,12 @@ class _Part:
         """The hypotheses that have lost nothing."""
         every = zip(self.hypotheses, self.texts, strict=True)
         return [(one, text) for one, text in every if text is not None]
+
+
+def _set_marks(items: list[str | _Part], sentence: str) -> None:
+    for item in items:
+        if isinstance(item, _Part):
+            item.marks = sentence
 
 
 def _stands_apart(text: str, begin: int, end: int) -> bool:
