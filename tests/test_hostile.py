@@ -229,8 +229,11 @@ def test_so_is_what_lies_beside_a_model(tmp_path, what):
 def test_a_model_is_known_whatever_its_name(tmp_path, kind, name):
     target = fuzz.TARGETS[kind]
     target.write(tmp_path)
+    size = load(tmp_path).nbytes
     (tmp_path / target.damaged[0]).rename(tmp_path / name)
-    target.run(load(tmp_path))
+    model = load(tmp_path)
+    target.run(model)
+    assert model.nbytes == size
 
 
 def test_a_relative_path_is_named_once(tmp_path, monkeypatch):
