@@ -26,6 +26,14 @@ WORD = re.compile(r"\S+")
 OPENING, CLOSING = "([\"'\u201c\u2018\u00ab", ".,;:!?)]\"'\u201d\u2019\u00bb\u2026"
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 ORDINAL = re.compile(r"\d+(?:st|nd|rd|th|am|pm)\b", re.IGNORECASE)
+ADDRESS_MARK = re.compile(r"[@/._:]")  # every address has one, and few other words do
+ADDRESS = re.compile(
+    r"[^@\s]+@[\w-]+(\.[\w-]+)+\Z"  # mail
+    r"|[A-Za-z][A-Za-z0-9+.-]{0,20}://.|www\.."
+    r"|(~|\.{1,2})?/\w|[A-Za-z]:[\\/]"  # paths
+    r"|(?!.{100})[\w-]+(\.[\w-]+)*\.[a-z]{2,6}\Z"  # a file or a host
+    r"|\w*[^\W_]_[^\W_]\w*\Z"  # an identifier
+)
 MOST_WORD = 1000  # characters; a longer word is none that anybody would put into another order
 
 # Marks that many vocabularies lack, and the plain ones that they have instead.
@@ -201,13 +209,8 @@ def _core(text: str, start: int, end: int) -> tuple[int, int]:
 
 def _is_address(word: str) -> bool:
     """Of mail or the web, a path, a file's name, an identifier."""
-    if len(word) > MOST_WORD:
-        return False
-    return bool(
-        re.fullmatch(r"[^@\s]+@[\w-]+(\.[\w-]+)+", word)
-        or re.match(r"[A-Za-z][A-Za-z0-9+.-]{0,20}://.|www\..", word)
-        or re.match(r"(~|\.{1,2})?/\w|[A-Za-z]:[\\/]", word)
-        or word.count("/") > 1
-        or (len(word) < 100 and re.fullmatch(r"[\w-]+(\.[\w-]+)*\.[a-z]{2,6}", word))
-        or re.fullmatch(r"\w*[^\W_]_[^\W_]\w*", word)
+    return (
+        len(word) <= MOST_WORD
+        and ADDRESS_MARK.search(word) is not None
+        and (word.count("/") > 1 or ADDRESS.match(word) is not None)
     )

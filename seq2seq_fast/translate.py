@@ -163,6 +163,7 @@ class Translator:
         if flag("shortlist", shortlist) and chosen.rules is not None:
             raise ValueError("rules must be None with shortlist")
         self.options = options
+        self._chosen = chosen
         self.model = load(path, weights=weights)
         chosen.fit(self.model)
         self.language = language
@@ -234,7 +235,7 @@ class Translator:
                 break
             sources = [self._retried(items) for items in sources]
         every = [self._ranked(items) for items in sources]
-        return every if Options(**self.options).n_best else [ranked[0] for ranked in every]
+        return every if self._chosen.n_best else [ranked[0] for ranked in every]
 
     def _items(self, text: str) -> list[str | _Part]:
         """A text as what is kept as it is and what is translated, in turn."""
@@ -305,7 +306,7 @@ class Translator:
         """Hypotheses of the parts, and which of them keep what they must."""
         # Neighbours of like length waste little on padding; no result depends on the order.
         parts = sorted(parts, key=lambda part: len(part.ids))
-        chosen = Options(**self.options)
+        chosen = self._chosen
         size = SHORTLIST_SENTENCES if self.shortlist else BATCH_SENTENCES
         rows = chosen.n_best or 1 if chosen.sample else chosen.beam_size
         size = max(1, min(size, BATCH_ROWS // rows))
