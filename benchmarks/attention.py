@@ -23,7 +23,8 @@ from pathlib import Path
 import limits
 import numpy as np
 
-from seq2seq_fast import KeyValueCache, attention, bench, use
+from seq2seq_fast import KeyValueCache, attention, use
+from seq2seq_fast.cli import measuring
 
 ROUNDS = 9
 
@@ -41,8 +42,8 @@ def main() -> None:
         found = goals() if options.part == "goals" else grid(int(options.part), options.quick)
         options.json.write_text(json.dumps(found))
         return
-    print(*bench.describe(), sep="\n", flush=True)
-    everything = {"machine": bench.describe(), "date": time.strftime("%Y-%m-%d"), "grid": {}}
+    print(*measuring.describe(), sep="\n", flush=True)
+    everything = {"machine": measuring.describe(), "date": time.strftime("%Y-%m-%d"), "grid": {}}
     with tempfile.TemporaryDirectory() as folder:
         for part in ("1", "2", "goals"):
             print(f"\n## {part if part == 'goals' else f'Threads: {part}'}\n", flush=True)
@@ -57,26 +58,26 @@ def main() -> None:
     if options.json:
         options.json.write_text(json.dumps(everything, indent=1))
     if options.plot:
-        from seq2seq_fast.plot import benchmark
+        from seq2seq_fast.cli.plot import benchmark
 
         rows = everything["grid"]["1"]
-        names = list(bench._CONTESTANTS)
+        names = list(measuring._CONTESTANTS)
         times = {n: [row["cells"].get(n, {}).get("seconds") for row in rows] for n in names}
         benchmark([row["shape"] for row in rows], times, options.plot)
 
 
 def grid(threads: int, quick: bool) -> list[dict]:
     """The table of one number of threads."""
-    print(bench.header())
+    print(measuring.header())
     rows, shapes = [], []
 
-    def report(shape: bench.Shape, row: dict[str, bench.Cell]) -> None:
-        print(bench.line(shape, row, list(bench._CONTESTANTS)), flush=True)
+    def report(shape: measuring.Shape, row: dict[str, measuring.Cell]) -> None:
+        print(measuring.line(shape, row, list(measuring._CONTESTANTS)), flush=True)
         cells = {name: cell.__dict__ for name, cell in row.items()}
-        rows.append({"shape": str(shape), "ratio": bench.ratio(row), "cells": cells})
+        rows.append({"shape": str(shape), "ratio": measuring.ratio(row), "cells": cells})
         shapes.append(shape)
 
-    bench.measure(bench.GRID if quick else bench.WIDE_GRID, threads, report)
+    measuring.measure(measuring.GRID if quick else measuring.WIDE_GRID, threads, report)
     ratios = [row["ratio"] for row in rows]
     mean = statistics.geometric_mean(ratios)
     slower = [row["shape"] for row in rows if row["ratio"] < 1]
@@ -97,7 +98,7 @@ def grid(threads: int, quick: bool) -> list[dict]:
     return rows
 
 
-def least_seconds(machine: limits.Limits, shape: bench.Shape, threads: int) -> float:
+def least_seconds(machine: limits.Limits, shape: measuring.Shape, threads: int) -> float:
     """What the visible pairs' products take, or reading keys and values, if that is more."""
     heads = shape.batch * shape.heads
     pairs = shape.queries * shape.keys

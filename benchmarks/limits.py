@@ -17,7 +17,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from seq2seq_fast.layers import CrossAttention, Linear
+from seq2seq_fast.nn.layers import CrossAttention, Linear
 
 
 class Products(NamedTuple):

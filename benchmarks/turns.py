@@ -6,9 +6,9 @@ from __future__ import annotations
 import statistics
 import time
 
-from seq2seq_fast import native
-from seq2seq_fast.generate import _Search
-from seq2seq_fast.options import Options
+from seq2seq_fast.backends import native
+from seq2seq_fast.decoding.options import Options
+from seq2seq_fast.decoding.search import _Search
 
 
 def rounds(contestants, count):

@@ -25,11 +25,11 @@ import numpy as np
 import soundfile
 
 from seq2seq_fast import Transcriber
-from seq2seq_fast.bench import describe
-from seq2seq_fast.transcribe import find_model
+from seq2seq_fast.cli.measuring import describe
+from seq2seq_fast.speech.transcriber import find_model
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-import speech
+import recordings
 
 RATE = 16_000
 NEAR = 0.3  # seconds
@@ -91,7 +91,9 @@ def main() -> None:
         segments, _ = whisper.transcribe(sound, beam_size=5, word_timestamps=True)
         return [spoken(w.word, w.start, w.end) for segment in segments for w in segment.words]
 
-    sounds = [soundfile.read(speech.recording(name), dtype="float32")[0] for name in speech.NAMES]
+    sounds = [
+        soundfile.read(recordings.recording(name), dtype="float32")[0] for name in recordings.NAMES
+    ]
     alone = [peer(sound) for sound in sounds]
     table = []
     for level in LEVELS:

@@ -2,7 +2,7 @@
  *
  * The kernel trusts its caller: shapes, strides and pointers were validated in Python. Functions
  * return a code, never print, hold no reference after they return, and may be called from any
- * number of threads at once. The arithmetic is fixed to the bit: see seq2seq_fast/reference.py.
+ * number of threads at once. The arithmetic is fixed to the bit: see seq2seq_fast/contract.
  */
 #ifndef SEQ2SEQ_FAST_H
 #define SEQ2SEQ_FAST_H

@@ -1,20 +1,19 @@
 """Encoder-decoder models and fused attention on the CPU, with the same bits everywhere."""
 
 import importlib
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .attention import attention, ragged_attention
-    from .cache import KeyValueCache
+    from .backends.selection import info, use
     from .fingerprinting import fingerprint
-    from .loading import load
-    from .runtime import info, use
-    from .saving import save
-    from .transcribe import Transcriber, Transcription
-    from .transformer import EncoderDecoder
-    from .translate import Translation, Translator
+    from .models.encoder_decoder import EncoderDecoder
+    from .models.loading import load
+    from .models.saving import save
+    from .sdpa.cache import KeyValueCache
+    from .sdpa.call import attention, ragged_attention
+    from .speech.transcriber import Transcriber
+    from .speech.transcript import Transcription
+    from .text.translator import Translation, Translator
 
 __version__ = "0.1.0"
 __all__ = [
@@ -36,32 +35,20 @@ __all__ = [
 # Names are fetched when they are first asked for: models take longer to import than attention does,
 # and the command line sets up its signals before NumPy is imported.
 _MODULES = {
-    "EncoderDecoder": "transformer",
-    "KeyValueCache": "cache",
-    "Transcriber": "transcribe",
-    "Transcription": "transcribe",
-    "Translation": "translate",
-    "Translator": "translate",
-    "attention": "attention",
+    "EncoderDecoder": "models.encoder_decoder",
+    "KeyValueCache": "sdpa.cache",
+    "Transcriber": "speech.transcriber",
+    "Transcription": "speech.transcript",
+    "Translation": "text.translator",
+    "Translator": "text.translator",
+    "attention": "sdpa.call",
     "fingerprint": "fingerprinting",
-    "info": "runtime",
-    "load": "loading",
-    "ragged_attention": "attention",
-    "save": "saving",
-    "use": "runtime",
+    "info": "backends.selection",
+    "load": "models.loading",
+    "ragged_attention": "sdpa.call",
+    "save": "models.saving",
+    "use": "backends.selection",
 }
-
-
-class _Package(ModuleType):
-    """A package in which `attention` is the function, not the module that has it: whoever imports a
-    submodule has it set as the package's attribute."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not (name in _MODULES and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:

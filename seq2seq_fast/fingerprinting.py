@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from . import reference
-from .attention import attention, integer_attention
-from .layers import SSRU, Linear, Norm, best
-from .weights import WEIGHTS, Matrix
+from .contract import reference
+from .nn.layers import SSRU, Linear, Norm, best
+from .nn.weights import WEIGHTS, Matrix
+from .sdpa.call import attention, integer_attention
 
 __all__ = ["fingerprint"]
 

@@ -12,7 +12,7 @@ import pytest
 from ml_dtypes import bfloat16
 
 import seq2seq_fast
-from seq2seq_fast import native
+from seq2seq_fast.backends import native
 
 BACKENDS = ("numpy", *native.usable_isas())
 

@@ -9,10 +9,10 @@ import sys
 import time
 from types import SimpleNamespace
 
-import seq2seq_fast.audio
-import seq2seq_fast.transcribe
-import seq2seq_fast.translate
-from seq2seq_fast.transcribe import Segment, Word
+import seq2seq_fast.speech.audio
+import seq2seq_fast.speech.transcriber
+import seq2seq_fast.text.translator
+from seq2seq_fast.speech.transcriber import Segment, Word
 
 COMMAND = [sys.executable, __file__]
 PAUSE = "FAKE_PAUSE"  # after so many results say "ready" on standard error, and then wait
@@ -98,10 +98,10 @@ class Transcriber:
 
 def install(set_attribute=setattr):
     """Put them where the command finds them; set_attribute may be a monkeypatch's."""
-    set_attribute(seq2seq_fast.translate, "Translator", Translator)
-    set_attribute(seq2seq_fast.transcribe, "Transcriber", Transcriber)
-    set_attribute(seq2seq_fast.transcribe, "find_model", lambda: "fake")
-    set_attribute(seq2seq_fast.audio, "Recording", Recording)
+    set_attribute(seq2seq_fast.text.translator, "Translator", Translator)
+    set_attribute(seq2seq_fast.speech.transcriber, "Transcriber", Transcriber)
+    set_attribute(seq2seq_fast.speech.transcriber, "find_model", lambda: "fake")
+    set_attribute(seq2seq_fast.speech.audio, "Recording", Recording)
 
 
 if __name__ == "__main__":

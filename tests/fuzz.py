@@ -39,11 +39,11 @@ from safetensors.numpy import save_file
 
 import seq2seq_fast
 from seq2seq_fast import load, save
-from seq2seq_fast.audio import Recording
-from seq2seq_fast.formats import marian, sniff
-from seq2seq_fast.saving import KEY
-from seq2seq_fast.transcribe import Transcriber
-from seq2seq_fast.translate import Translator
+from seq2seq_fast.models.formats import marian, sniff
+from seq2seq_fast.models.saving import KEY
+from seq2seq_fast.speech.audio import Recording
+from seq2seq_fast.speech.transcriber import Transcriber
+from seq2seq_fast.text.translator import Translator
 
 MEMORY = 96 << 20  # bytes that a case may take beside what a good file takes
 SECONDS = 60  # of a case, on a machine however busy

@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from seq2seq_fast import reference
+from seq2seq_fast.contract import reference
 
 
 def ordered_sum(terms, zero):

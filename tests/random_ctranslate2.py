@@ -8,7 +8,7 @@ import numpy as np
 from ctranslate2.specs import common_spec, model_spec
 from ctranslate2.specs.transformer_spec import TransformerSpec
 
-from seq2seq_fast.formats import ctranslate2 as reader
+from seq2seq_fast.models.formats import ctranslate2 as reader
 
 TOKENS = ["<blank>", "<s>", "</s>"]
 

@@ -7,7 +7,7 @@ import importlib
 from pathlib import Path
 
 import pytest
-import speech
+import recordings
 
 import seq2seq_fast
 
@@ -22,8 +22,8 @@ MODULES = sorted(
 @pytest.mark.parametrize("name", MODULES)
 def test_examples(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # where models are saved, and talk.wav is
-    if name == "transcribe":
-        (tmp_path / "talk.wav").write_bytes(speech.recording(speech.NAMES[3]).read_bytes())
+    if name == "speech.transcriber":
+        (tmp_path / "talk.wav").write_bytes(recordings.recording(recordings.NAMES[3]).read_bytes())
     failed, tried = doctest.testmod(importlib.import_module(f"seq2seq_fast.{name}"))
     assert tried > 0
     assert failed == 0

@@ -16,7 +16,7 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 import numpy as np
 import pytest
 import random_whisper
-import speech
+import recordings
 import tiny_marian
 from conftest import assert_same_bits
 from hypothesis import given, settings
@@ -24,9 +24,9 @@ from hypothesis import strategies as st
 from ml_dtypes import bfloat16
 
 from seq2seq_fast import KeyValueCache, Transcriber, Translator, load, pickling, save, use
-from seq2seq_fast.options import Options
-from seq2seq_fast.transcribe import find_model as find_speech_model
-from seq2seq_fast.translate import find_model
+from seq2seq_fast.decoding.options import Options
+from seq2seq_fast.speech.transcriber import find_model as find_speech_model
+from seq2seq_fast.text.translator import find_model
 
 SOURCES = [[5, 3, 9, 0], [7, 0]]
 TEXTS = ["How are you today?", "", "I love this city.\n\nYes. No."]
@@ -272,7 +272,7 @@ def test_many_translations_load_one_model(translator, elsewhere):
 
 @pytest.fixture(scope="module")
 def heard(transcriber):
-    return transcriber.transcribe(speech.recording(speech.NAMES[3]), words=True)
+    return transcriber.transcribe(recordings.recording(recordings.NAMES[3]), words=True)
 
 
 def test_a_transcriber_and_what_it_gives(transcriber, heard, again):
@@ -288,7 +288,7 @@ def test_a_transcriber_and_what_it_gives(transcriber, heard, again):
 def test_a_transcriber_elsewhere(transcriber, heard, elsewhere):
     found = elsewhere_again(transcriber)
     assert found.model is not transcriber.model
-    assert found.transcribe(speech.recording(speech.NAMES[3]), words=True) == heard
+    assert found.transcribe(recordings.recording(recordings.NAMES[3]), words=True) == heard
 
 
 def test_hypotheses_tokens_options(folder, again):

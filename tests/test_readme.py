@@ -8,14 +8,14 @@ import re
 from pathlib import Path
 
 import numpy as np
-import speech
+import recordings
 
 README = Path(__file__).parents[1].joinpath("README.md").read_text(encoding="utf-8")
 
 
 def test_examples(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # where talk.wav is
-    (tmp_path / "talk.wav").write_bytes(speech.recording(speech.NAMES[3]).read_bytes())
+    (tmp_path / "talk.wav").write_bytes(recordings.recording(recordings.NAMES[3]).read_bytes())
     rng = np.random.default_rng(0)
     # What the examples take for granted: a batch of two.
     names = {name: rng.standard_normal((2, 4, 42, 16)) for name in ("query", "key", "value")}

@@ -1,5 +1,5 @@
 /* What the layers of models do beside matrix products, in float (see lanes.h for the vectors;
- * kernels.h says what each function is for; seq2seq_fast/reference.py what each computes). */
+ * kernels.h says what each function is for; seq2seq_fast/contract what each computes). */
 
 #define STEP (GROUP_VECS * S2S_LANES)
 
@@ -212,7 +212,7 @@ static void recur(int64_t n, const float *gates, const float *cell, const float 
 
 static float logarithm(float x)
 {
-    /* x = 2^k (1 + f); the steps and constants are reference.py's, for positive normal numbers. */
+    /* x = 2^k (1 + f); the steps and constants are the contract's, for positive normal numbers. */
     const uint32_t root = float_to_bits(LOG_ROOT);
     const int32_t exponent = (int32_t)(float_to_bits(x) - root) >> 23;
     const float f = bits_to_float(float_to_bits(x) - ((uint32_t)exponent << 23)) - 1;

@@ -1,5 +1,5 @@
 /* The contract's exp and tanh on up to GROUP_VECS vectors of sixteen lanes (template, see lanes.h):
- * the same steps and constants as in seq2seq_fast/reference.py, for arguments up to zero, NaN
+ * the same steps and constants as in seq2seq_fast/contract, for arguments up to zero, NaN
  * included.
  *
  * One exp is a chain of some thirty dependent operations. Going through several of them step by

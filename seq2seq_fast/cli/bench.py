@@ -9,7 +9,7 @@ from .pictures import Picture
 from .streams import write_output
 
 if TYPE_CHECKING:
-    from .. import bench
+    from . import measuring
 
 EXAMPLES = """example:
   seq2seq-fast bench --shape 1,8,1,512,64 --plot times.png"""
@@ -24,29 +24,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from .. import bench
+    from . import measuring
 
     picture = Picture(options.plot) if options.plot else None
     threads = options.threads or 1
-    shapes = [bench.Shape(*sizes) for sizes in options.shape or ()] or bench.GRID
+    shapes = [measuring.Shape(*sizes) for sizes in options.shape or ()] or measuring.GRID
     about = [
-        *bench.describe(),
+        *measuring.describe(),
         f"float32, threads: {threads}; microseconds, median ± half the range of",
-        f"{bench.ROUNDS} rounds; error: largest difference from float64\n\n",
+        f"{measuring.ROUNDS} rounds; error: largest difference from float64\n\n",
     ]
     write_output("\n".join(about))
     started = False
 
-    def report(shape: bench.Shape, row: dict[str, bench.Cell]) -> None:
+    def report(shape: measuring.Shape, row: dict[str, measuring.Cell]) -> None:
         nonlocal started
         if not started:
-            write_output(bench.header(list(row)) + "\n")
+            write_output(measuring.header(list(row)) + "\n")
         started = True
-        write_output(bench.line(shape, row) + "\n")
+        write_output(measuring.line(shape, row) + "\n")
 
-    table = bench.measure(shapes, threads, report)
+    table = measuring.measure(shapes, threads, report)
     if picture:
-        from ..plot import benchmark
+        from .plot import benchmark
 
         times = {
             name: [row[name].seconds if name in row else None for row in table] for name in table[0]

@@ -10,7 +10,7 @@ EXAMPLES = """example:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from ..weights import WEIGHTS
+    from ..nn.weights import WEIGHTS
 
     parser.add_argument("source", metavar="FOLDER", help="of a model")
     parser.add_argument("target", metavar="TARGET", help="what is written")
@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from ..convert import convert
+    from ..models.convert import convert
 
     if os.path.exists(options.target) and os.path.samefile(options.source, options.target):
         raise ValueError(f"{options.target}: is the input, too; give the output another name")

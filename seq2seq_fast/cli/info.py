@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from ..runtime import info
+    from ..backends.selection import info
 
     found = info()
     if options.json:

@@ -6,8 +6,8 @@ import io
 from collections.abc import Callable
 from typing import BinaryIO
 
-from ..plot import format_of
 from .outputs import Files, Target
+from .plot import format_of
 
 
 class Picture:

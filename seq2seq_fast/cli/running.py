@@ -59,7 +59,7 @@ def _run(arguments: Sequence[str]) -> None:
     command.add_arguments(parser)
     options = parser.parse(arguments[1:])
 
-    from ..runtime import use
+    from ..backends.selection import use
 
     with use(threads=options.threads):
         command.run(options)

@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..subtitles import FORMATS, Layout, Writer, writer
+from ..speech.subtitles import FORMATS, Layout, Writer, writer
 from . import streams
 from .outputs import STANDARD, Target, files_of
 from .parser import count, given, number, numbers, utf8
 from .progress import progress
 
 if TYPE_CHECKING:
-    from ..transcribe import Segment
+    from ..speech.transcriber import Segment
 
 EXAMPLES = """examples:
   seq2seq-fast transcribe talk.wav
@@ -33,7 +33,7 @@ SUBTITLES = ("srt", "vtt")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from ..weights import WEIGHTS
+    from ..nn.weights import WEIGHTS
 
     add = parser.add_argument_group("sound").add_argument
     add("audio", nargs="+", help="WAV, FLAC, OGG, MP3 ...; - is standard input")
@@ -118,8 +118,8 @@ def run(options: argparse.Namespace) -> None:
     outputs = _outputs(options, formats)
     words = options.words or layout != Layout()
 
-    from ..audio import Recording
-    from ..transcribe import Transcriber, find_model
+    from ..speech.audio import Recording
+    from ..speech.transcriber import Transcriber, find_model
 
     transcriber = Transcriber(options.model or find_model(), **given(options, *MODEL))
     failed = False

@@ -15,7 +15,7 @@ from .pictures import Picture
 from .progress import progress
 
 if TYPE_CHECKING:
-    from ..translate import Translation, Translator
+    from ..text.translator import Translation, Translator
 
 EXAMPLES = """examples:
   seq2seq-fast translate "How are you today?"
@@ -31,7 +31,7 @@ NOT_UTF8 = re.compile("([\ud800-\udfff]+)")  # as lone surrogates
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from ..weights import WEIGHTS
+    from ..nn.weights import WEIGHTS
 
     add = parser.add_argument_group("texts").add_argument
     add("text", nargs="*", help="a text; none: read files or standard input, a text per line")
@@ -125,7 +125,7 @@ def run(options: argparse.Namespace) -> None:
                 before = "" if line.end else "\n"
                 step(1)
     if picture:
-        from ..plot import heat_map
+        from .plot import heat_map
 
         picture.draw(lambda file, format: heat_map(found[0].translation, file, format))
 
@@ -159,7 +159,7 @@ def _code(language: str) -> str:
 
 
 def _translator(options: argparse.Namespace) -> Translator:
-    from ..translate import Translator, find_model, source_language
+    from ..text.translator import Translator, find_model, source_language
 
     source = _code(options.source) if options.source else None
     if options.model:

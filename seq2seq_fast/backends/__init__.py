@@ -1,0 +1,1 @@
+"""What runs the contract: the compiled kernel or NumPy, and which of them a call uses."""

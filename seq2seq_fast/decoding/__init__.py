@@ -1,0 +1,1 @@
+"""From logits to tokens: the options of a search, and the searches."""

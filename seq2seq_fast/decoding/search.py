@@ -1,0 +1,536 @@
+"""Decoding: from a model and source tokens to target tokens, by greedy or beam search or sampling.
+
+One loop serves them all. Every sequence has the same number of beams (1 but for beam search); its
+rows lie one after the other, sequences that are finished leave, and nothing that a sequence gets
+depends on the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ..backends.selection import current
+from ..contract import reference
+from ..graph.program import Program
+from ..nn.layers import best
+from .options import Options
+
+if TYPE_CHECKING:
+    from ..models.encoder_decoder import EncoderDecoder, State
+
+Array = np.ndarray[Any, Any]
+
+
+class Hypothesis(NamedTuple):
+    """One generated sequence."""
+
+    tokens: list[int]  # without the end of the sentence
+    score: float
+    """Sum of `token_scores`, divided by their number to the power of the length penalty, plus the
+    coverage penalty's part: what beam search ranks by."""
+    token_scores: list[float]
+    """Log-probability of each token, that of the end included; 0 for those of the prefix."""
+    finished: bool
+    """Whether it came to its end; False if it was cut at the limit of its length."""
+
+
+class Token(NamedTuple):
+    """One token of a stream."""
+
+    id: int
+    score: float  # log-probability
+
+
+SOME_TOKENS = 64  # of a result that there is room for at first
+MOST_STEPS = 32  # in one call of the kernel: between calls, Python hears of Ctrl-C
+
+
+def most_tokens(source_length: int) -> int:
+    """The length at which a result of one source sequence is cut."""
+    return 10 + source_length * 5 // 2
+
+
+def search(model: EncoderDecoder, state: State, options: Options) -> list[list[Hypothesis]]:
+    """For each sequence of a state its hypotheses, the best first."""
+    samples = options.n_best or 1 if options.sample else 1
+    running = _Search(model, state, options, samples, tells=options.callback is not None)
+    while running.rows:
+        for source, token in running.advance():
+            if options.callback is not None:
+                options.callback(source // samples, token)
+    running.steps.give_back()
+    found = [
+        [one for some in running.found[i : i + samples] for one in some]
+        for i in range(0, len(running.found), samples)
+    ]
+    wanted = options.n_best or 1
+    return [sorted(some, key=lambda one: -one.score)[:wanted] for some in found]
+
+
+def stream(model: EncoderDecoder, state: State, options: Options) -> Iterator[Token]:
+    """The tokens of one sequence, without the end."""
+    running = reference.under_contract(_Search)(model, state, options, 1, tells=True)
+    advance = reference.under_contract(running.advance)
+    while running.rows:
+        for _, token in advance():
+            yield token
+    running.steps.give_back()
+
+
+class _Search:
+    """The sources that are not finished, and what has been found of the others."""
+
+    def __init__(
+        self,
+        model: EncoderDecoder,
+        state: State,
+        options: Options,
+        samples: int,
+        *,
+        tells: bool,
+    ) -> None:
+        """`state` has one row to a sequence. It stays as it is."""
+        self.model, self.options, self.samples, self.tells = model, options, samples, tells
+        self.beams = options.beam_size
+        self.never: Array = np.array(
+            [*options.suppress, *(() if model.unk is None else (model.unk,))], np.int64
+        )
+        self.vocabulary = _Vocabulary(model, options, samples, self.never)
+        if self.vocabulary.union is not None:
+            state = state.choosing(self.vocabulary.union)
+        # What the first step is to read; None is the model's own beginning.
+        self.first: Array | None = None
+        if options.prompt is not None:
+            prompt = np.array(options.prompt, np.int64)
+            if prompt.shape[1] > 1:
+                _, state, _ = model.step(prompt[:, :-1], state, attention=None)
+            self.first = np.repeat(prompt[:, -1], samples * self.beams)
+        if samples > 1:
+            each = np.repeat(np.arange(state.rows), samples)
+            state = state.select(each, each)
+        count = len(state.lengths)
+        self.lengths = state.lengths
+        self.found: list[list[Hypothesis]] = [[] for _ in range(count)]
+        left = model.positions - state.position
+        self.limits = np.array(
+            [min(options.max_length or most_tokens(n), left) for n in self.lengths]
+        )
+        self.sources: Array = np.arange(count)  # that are running; of each, its number
+        self.steps: Program | _Steps
+        # Attention is what a program does not give.
+        if current().backend == "native" and not options.coverage_penalty:
+            self.steps = Program.of(model, state, self.beams)
+        else:
+            self.steps = _Steps(model, state, self.beams, options.coverage_penalty != 0)
+        self.rows = count * self.beams
+        self.position = 0
+        # Of each row the tokens so far, and their log-probabilities.
+        self.tokens = np.zeros((self.rows, min(int(self.limits.max()), SOME_TOKENS)), np.int64)
+        self.token_scores = np.zeros(self.tokens.shape)
+        self.scores = np.zeros((count, self.beams))  # their sums
+        self.scores[:, 1:] = -np.inf  # beams begin alike: one of them counts
+        self.paid: Array | None = None  # attention to each source token so far: (rows, time)
+        self.draws = [
+            np.random.Philox(key=options.seed, counter=[0, 0, 0, i % samples])
+            for i in (range(count) if options.sample else ())
+        ]
+        self.judges_rows = bool(
+            options.repetition_penalty != 1 or options.no_repeat_ngram or options.require
+        )
+        # Greedy search with nothing in it that is decided here goes on in the kernel.
+        self.is_plain = not (
+            self.beams > 1
+            or options.sample
+            or options.rules is not None
+            or options.prefix is not None
+            or options.min_length > 1
+            or self.judges_rows
+            or isinstance(self.steps, _Steps)
+        )
+
+    def advance(self) -> list[tuple[int, Token]]:
+        """One token further, or several, if they are not to be told of. Returns, if it is to tell,
+        each source's number and token, unless that is the end; nothing with beams."""
+        before = self.tokens[: self.rows, self.position - 1] if self.position else self.first
+        if self.is_plain:
+            assert isinstance(self.steps, Program)
+            left = int(self.limits[self.sources].min()) - self.position
+            return self._one_each(
+                *self.steps.greedy(
+                    before,
+                    1 if self.tells else min(left, MOST_STEPS),
+                    self.never if self.vocabulary.union is None else self.never[:0],
+                    self.vocabulary.union,
+                    self.vocabulary.own(self.sources),
+                    self.model.eos,
+                )
+            )
+        logits = self.vocabulary.arrange(self.steps.step(before), self.sources, self.beams)
+        self._adjust(logits)
+        if isinstance(self.steps, _Steps) and self.steps.paid is not None:
+            mean = self.steps.paid
+            self.paid = mean if self.paid is None else self.paid[:, : mean.shape[1]] + mean
+        if self.beams > 1:
+            return self._beams(logits)
+        tokens, scores = self._sampled(logits) if self.options.sample else self._likeliest(logits)
+        for i, token in self._forced():
+            tokens[i], scores[i] = token, 0
+        return self._one_each(tokens[None], scores[None])
+
+    def _one_each(self, tokens: Array, scores: Array) -> list[tuple[int, Token]]:
+        """Greedy search and sampling: each source has one row, and goes on with the tokens
+        (steps, rows). Only the last of them may be the end."""
+        self._make_room(len(tokens))
+        start, self.position = self.position, self.position + len(tokens)
+        self.tokens[: self.rows, start : self.position] = tokens.T
+        self.token_scores[: self.rows, start : self.position] = scores.T
+        # One after the other, as if they had come one at a time.
+        sums = np.concatenate([self.scores.T, scores])
+        self.scores[:, 0] = np.add.accumulate(sums, axis=0)[-1]
+        tokens, scores = tokens[-1], scores[-1]
+        done = (tokens == self.model.eos) | (self.limits[self.sources] <= self.position)
+        told: list[tuple[int, Token]] = []
+        if self.tells:
+            every = zip(self.sources.tolist(), tokens.tolist(), scores.tolist(), strict=True)
+            told = [
+                (i, Token(token, score)) for i, token, score in every if token != self.model.eos
+            ]
+        if done.any():
+            for row in np.flatnonzero(done).tolist():
+                self._found(
+                    row, row, self.position - 1, tokens[row], scores[row], self.scores[row, 0]
+                )
+            kept = _filled(done)
+            self._select(kept, kept)
+        return told
+
+    def _make_room(self, steps: int) -> None:
+        """For the tokens of some steps more."""
+        lacking = self.position + steps - self.tokens.shape[1]
+        if lacking > 0:
+            room = ((0, 0), (0, max(lacking, self.position)))
+            self.tokens = np.pad(self.tokens, room)
+            self.token_scores = np.pad(self.token_scores, room)
+
+    def _likeliest(self, logits: Array) -> tuple[Array, Array]:
+        columns, log_probabilities, _ = best(logits, 1)
+        tokens = self.vocabulary.ids(columns, self.sources, 1)[:, 0]
+        scores = log_probabilities[:, 0].astype(np.float64)
+        tokens[scores == -np.inf] = self.model.eos  # the options leave no token: an end it is
+        return tokens, scores
+
+    def _sampled(self, logits: Array) -> tuple[Array, Array]:
+        options = self.options
+        kept, _, statistics = best(logits, min(max(1, options.top_k), logits.shape[1]))
+        chosen = [
+            _draw(row, kept[i] if options.top_k else None, options, self.draws[source])
+            for i, (row, source) in enumerate(zip(logits, self.sources.tolist(), strict=True))
+        ]
+        columns = np.array([column or 0 for column in chosen])[:, None]
+        taken = np.take_along_axis(logits, columns, axis=1)
+        scores = ((taken - statistics[:, :1]) - statistics[:, 1:])[:, 0].astype(np.float64)
+        tokens = self.vocabulary.ids(columns, self.sources, 1)[:, 0]
+        none = np.array([column is None for column in chosen])
+        tokens[none], scores[none] = self.model.eos, -np.inf
+        return tokens, scores
+
+    def _beams(self, logits: Array) -> list[tuple[int, Token]]:
+        beams, sources = self.beams, len(self.sources)
+        place = self.steps.place
+        columns, found = (a[place] for a in best(logits, min(2 * beams, logits.shape[1]))[:2])
+        ids = self.vocabulary.ids(columns, self.sources, beams).reshape(sources, -1)
+        token_scores = found.reshape(sources, -1).astype(np.float64)
+        # 1. Of each source the best continuations of all beams, twice as many as there are beams,
+        # so that enough are left if half of them are ends.
+        scores = np.repeat(self.scores, columns.shape[1], axis=1) + token_scores
+        order = np.argsort(-scores, axis=1, kind="stable")[:, : 2 * beams]
+        scores = np.take_along_axis(scores, order, axis=1)
+        tokens = np.take_along_axis(ids, order, axis=1)
+        token_scores = np.take_along_axis(token_scores, order, axis=1)
+        parents = order // columns.shape[1] + np.arange(sources)[:, None] * beams
+        for i, token in self._forced():
+            tokens[i], parents[i], token_scores[i] = token, i * beams, 0
+            scores[i] = -np.inf
+            scores[i, 0] = self.scores[i, 0]
+
+        # 2. Which of them the beams go on with; ends and cut ones are found.
+        taken = np.tile(np.arange(beams), (sources, 1))
+        done = np.zeros(sources, bool)
+        last = self.limits[self.sources] <= self.position + 1
+        ends = (tokens[:, :beams] == self.model.eos).any(axis=1) | (scores[:, 0] == -np.inf)
+        for i in np.flatnonzero(last | ends).tolist():
+            taken[i], done[i] = self._ended(
+                i, tokens[i], parents[i], token_scores[i], scores[i], bool(last[i])
+            )
+        kept = _filled(done)
+        self._make_room(1)
+        at = (kept[:, None], taken[kept])
+        self._select(parents[at].reshape(-1), kept)
+        self.tokens[: self.rows, self.position] = tokens[at].reshape(-1)
+        self.token_scores[: self.rows, self.position] = token_scores[at].reshape(-1)
+        self.scores = scores[at]
+        self.position += 1
+        return []
+
+    def _ended(
+        self, i: int, tokens: Array, parents: Array, token_scores: Array, scores: Array, last: bool
+    ) -> tuple[Array, bool]:
+        """Takes finished hypotheses out of one source's candidates. Returns which candidates the
+        beams go on with, and whether the source is done."""
+        options, beams, eos = self.options, self.beams, self.model.eos
+        taken, spare = np.arange(beams), beams
+        best_ended = False
+        for beam in range(beams):
+            if not (last or tokens[beam] == eos) or scores[beam] == -np.inf:
+                continue
+            best_ended |= beam == 0
+            self._found(
+                i, parents[beam], self.position, tokens[beam], token_scores[beam], scores[beam]
+            )
+            while spare < len(tokens) and tokens[spare] == eos:
+                spare += 1
+            if spare < len(tokens):
+                taken[beam] = spare
+                spare += 1
+            else:
+                scores[beam] = -np.inf
+        found = len(self.found[self.sources[i]])
+        if not found and scores[0] == -np.inf:  # the options leave no token: an end it is
+            self._found(i, parents[0], self.position, eos, -np.inf, -np.inf)
+        if (scores[taken] == -np.inf).all():
+            return taken, True
+        plain = options.patience == 1 and not (options.length_penalty or options.coverage_penalty)
+        if options.early_stopping or plain:
+            return taken, last or (best_ended and found >= (options.n_best or 1))
+        return taken, last or found >= round(beams * options.patience)
+
+    def _found(
+        self, i: int, row: int, length: int, token: int, token_score: float, score: float
+    ) -> None:
+        """One hypothesis of the i-th running source: `length` tokens of a row, and one more."""
+        options, source = self.options, int(self.sources[i])
+        tokens = [*self.tokens[row, :length].tolist(), int(token)]
+        token_scores = [*self.token_scores[row, :length].tolist(), float(token_score)]
+        ranked = float(score)
+        if options.length_penalty:
+            ranked /= float(len(tokens)) ** options.length_penalty
+        if options.coverage_penalty:
+            assert self.paid is not None
+            paid = np.minimum(self.paid[row, : self.lengths[source]], np.float32(1))[None]
+            least = np.float32(np.finfo(np.float32).tiny)
+            covered = reference.row_sum(reference.log(np.maximum(paid, least)))
+            ranked += options.coverage_penalty * float(covered[0, 0])
+        finished = token == self.model.eos
+        if finished:
+            tokens.pop()
+        self.found[source].append(Hypothesis(tokens, ranked, token_scores, bool(finished)))
+
+    def _select(self, rows: Array, kept: Array) -> None:
+        """Go on with the given rows, those of the given ones of the running sources."""
+        every = len(kept) == len(self.sources)
+        if every and np.array_equal(rows, np.arange(self.rows)):
+            return
+        if len(kept):
+            self.steps.select(rows, None if every else kept)
+        self.rows = len(rows)
+        self.tokens[: self.rows] = self.tokens[rows]
+        self.token_scores[: self.rows] = self.token_scores[rows]
+        self.paid = None if self.paid is None else self.paid[rows]
+        self.scores, self.sources = self.scores[kept], self.sources[kept]
+
+    def _forced(self) -> list[tuple[int, int]]:
+        """Which of the running sources has a prefix's token to come next, and the token."""
+        if self.options.prefix is None:
+            return []
+        prefixes = [self.options.prefix[source // self.samples] for source in self.sources]
+        return [
+            (i, int(prefix[self.position]))
+            for i, prefix in enumerate(prefixes)
+            if self.position < len(prefix)
+        ]
+
+    def _so_far(self) -> Array:
+        """The tokens of the rows of logits, (rows, position)."""
+        return self.tokens[np.argsort(self.steps.place), : self.position]
+
+    def _adjust(self, logits: Array) -> None:
+        """What the options forbid becomes -inf."""
+        options, vocabulary = self.options, self.vocabulary
+        if len(self.never) and vocabulary.union is None:
+            logits[:, self.never] = -np.inf
+        if options.rules is not None:
+            options.rules(self._so_far(), logits)
+        if self.position + 1 < options.min_length:
+            for row, source in enumerate(np.repeat(self.sources, self.beams).tolist()):
+                logits[row, vocabulary.columns([self.model.eos], source)] = -np.inf
+        if not self.judges_rows:
+            return
+        every = zip(
+            self._so_far().tolist(), np.repeat(self.sources, self.beams).tolist(), strict=True
+        )
+        for row, (tokens, source) in enumerate(every):
+            if options.repetition_penalty != 1:
+                seen = vocabulary.columns(sorted(set(tokens)), source)
+                penalty = np.float32(options.repetition_penalty)
+                taken = logits[row, seen]
+                logits[row, seen] = np.where(taken < 0, taken * penalty, taken / penalty)
+            if options.no_repeat_ngram:
+                repeats = _repeats(tokens, options.no_repeat_ngram)
+                logits[row, vocabulary.columns(repeats, source)] = -np.inf
+            missing = sorted(set(options.require) - set(tokens) - {self.model.eos})
+            if missing:
+                logits[row, vocabulary.columns([self.model.eos], source)] = -np.inf
+                if len(missing) >= self.limits[source] - self.position - 1:  # no room for others
+                    kept = vocabulary.columns(missing, source)
+                    only = logits[row, kept]
+                    logits[row] = -np.inf
+                    logits[row, kept] = only
+
+
+def _filled(done: Array) -> Array:
+    """Which of the running sources go on: the last take the places of those that are done, so that
+    little has to be moved."""
+    count = int(len(done) - done.sum())
+    kept = np.arange(count)
+    kept[done[:count]] = count + np.flatnonzero(~done[count:])
+    return kept
+
+
+class _Steps:
+    """The steps of a search by the model's own step(): what a Program does where there is none."""
+
+    def __init__(self, model: EncoderDecoder, state: State, beams: int, paying: bool) -> None:
+        self.model, self.paying = model, paying
+        self.state = state.select(np.repeat(np.arange(state.rows), beams))
+        self.place = np.arange(self.state.rows)  # rows stay where they are
+        self.paid: Array | None = None  # to each source token in the last step, mean over heads
+
+    def step(self, tokens: Array | None) -> Array:
+        """One token further: tokens (rows,), None at first -> logits (rows, vocabulary)."""
+        wanted = -1 if self.paying else None
+        logits, self.state, weights = self.model.step(tokens, self.state, attention=wanted)
+        self.paid = None if weights is None else mean_over_heads(weights)
+        return logits
+
+    def select(self, rows: Array, sequences: Array | None) -> None:
+        """Go on with the given rows; `sequences` says whose they are, if that changes."""
+        self.state = self.state.select(rows, sequences)
+        self.place = np.arange(len(rows))
+
+    def give_back(self) -> None:
+        """There is nothing to be used again."""
+
+
+def mean_over_heads(weights: Array) -> Array:
+    """(rows, heads, keys) -> (rows, keys), heads added left to right."""
+    total = np.zeros_like(weights[:, 0])
+    for head in range(weights.shape[1]):
+        total = total + weights[:, head]
+    return total / np.float32(weights.shape[1])
+
+
+class _Vocabulary:
+    """Which token each column of the logits is: itself, or the one of the source's shortlist."""
+
+    def __init__(self, model: EncoderDecoder, options: Options, samples: int, never: Array) -> None:
+        self.union: Array | None = None
+        self.places: Array | None = None
+        if options.vocabulary is None:
+            return
+        allowed = np.ones(model.vocabulary_size, bool)
+        allowed[never] = False
+        lists = []
+        for i, given in enumerate(options.vocabulary):
+            ids = _rising(given)
+            if not (ids == model.eos).any():
+                raise ValueError(f"vocabulary: the list of source {i} lacks the end, {model.eos}")
+            lists.append(ids[allowed[ids]])
+        if min(map(len, lists)) == 0:
+            raise ValueError("vocabulary: a list has no token that is not suppressed")
+        self.lists = [ids for ids in lists for _ in range(samples)]
+        self.union = lists[0]
+        self.lengths = np.array([len(ids) for ids in self.lists])
+        if len(lists) > 1:
+            wanted = np.zeros(len(allowed), bool)
+            wanted[np.concatenate(lists)] = True
+            self.union = np.flatnonzero(wanted)
+            # Where each source's tokens stand in the union; past its list, nowhere.
+            at = np.cumsum(wanted) - 1
+            self.places = np.zeros((len(self.lists), self.lengths.max()), np.int64)
+            for row, ids in zip(self.places, self.lists, strict=True):
+                row[: len(ids)] = at[ids]
+
+    def arrange(self, logits: Array, sources: Array, beams: int) -> Array:
+        """Logits (rows, union) -> (rows, longest list), each row's own tokens first, then -inf."""
+        if self.union is None or self.places is None:
+            return logits
+        every = np.repeat(sources, beams)
+        own = np.take_along_axis(logits, self.places[every], axis=1)
+        own[np.arange(own.shape[1]) >= self.lengths[every][:, None]] = -np.inf
+        return own
+
+    def own(self, sources: Array) -> tuple[Array, Array, Array] | None:
+        """What arrange() goes by: each source's places, how many it has, and the rows' sources."""
+        return None if self.places is None else (self.places, self.lengths, sources)
+
+    def ids(self, columns: Array, sources: Array, beams: int) -> Array:
+        """The tokens of columns (rows, any)."""
+        if self.union is None:
+            return columns
+        if self.places is None:
+            return self.union[columns]
+        return self.union[self.places[np.repeat(sources, beams)[:, None], columns]]
+
+    def columns(self, ids: Sequence[int], source: int) -> Any:
+        """The columns of those of the tokens that one source may use."""
+        return list(ids) if self.union is None else _places(self.lists[source], ids)
+
+
+def _rising(ids: Sequence[int]) -> Array:
+    """The ids in order, each once."""
+    array = np.asarray(ids, np.int64)
+    return array if (array[1:] > array[:-1]).all() else np.unique(array)
+
+
+def _places(rising: Array, ids: Sequence[int] | Array) -> Array:
+    """Where those of the ids that are in a rising array stand in it."""
+    wanted = np.asarray(ids, np.int64)
+    at = np.minimum(np.searchsorted(rising, wanted), len(rising) - 1)
+    return at[rising[at] == wanted]
+
+
+def _repeats(tokens: list[int], n: int) -> list[int]:
+    """The tokens that would make n in a row that were there before."""
+    if len(tokens) < n:
+        return []
+    end = tokens[len(tokens) - n + 1 :]
+    return sorted(
+        {tokens[i + n - 1] for i in range(len(tokens) - n + 1) if tokens[i : i + n - 1] == end}
+    )
+
+
+def _draw(
+    logits: Array, kept: Array | None, options: Options, bits: np.random.Philox
+) -> int | None:
+    """A token by its probability: the walk goes in the order of ids, in float64. None if there is
+    no token left.
+
+    logits (n,); `kept` are the ones to draw from, all if None.
+    """
+    columns = np.arange(len(logits)) if kept is None else np.sort(kept)
+    if (logits[columns] == -np.inf).all():
+        return None
+    probabilities, _ = reference.softmax(logits[columns][None] / np.float32(options.temperature))
+    weights = probabilities[0].astype(np.float64)
+    if options.top_p < 1:
+        order = np.argsort(-weights, kind="stable")
+        # As many as it takes: those before which the sum had not reached top_p.
+        before = np.cumsum(weights[order]) - weights[order]
+        weights[order[before >= options.top_p * np.cumsum(weights)[-1]]] = 0
+    walk = np.cumsum(weights)
+    point = (int(bits.random_raw()) >> 11) * 2.0**-53 * walk[-1]
+    at = np.searchsorted(walk, point, side="right")
+    return int(columns[min(int(at), int(np.flatnonzero(weights)[-1]))])  # rounding may end past it

@@ -1,0 +1,1 @@
+"""From published files to a model: formats, families, vocabularies, and the model itself."""

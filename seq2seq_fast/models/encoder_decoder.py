@@ -1,0 +1,632 @@
+"""Encode, Attend, Decode: the encoder, the decoder, and the model made of them.
+
+What published models differ in (norms before or after, kinds of norm, feed-forward and position,
+self-attention or a recurrent unit) are the parts that an EncoderDecoder is put together from;
+loading.py does so from files.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..backends.selection import current
+from ..checks import sequence
+from ..contract.reference import under_contract
+from ..decoding.options import MOST_LENGTH, Options
+from ..decoding.search import Token, mean_over_heads, search, stream
+from ..graph.program import Chain, EncoderProgram, Idle
+from ..nn.layers import (
+    SSRU,
+    Cell,
+    CrossAttention,
+    Embedding,
+    FeedForward,
+    History,
+    Linear,
+    Norm,
+    SelfAttention,
+    SpectrumEmbedding,
+    checked_ids,
+    must_equal,
+)
+from ..pickling import FromFiles, Part
+from ..sdpa.cache import KeyValueCache
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What the encoder made of a batch of sequences."""
+
+    values: Array  # (batch, time, features); rows at or past the length are padding
+    lengths: Array  # (batch,) int64
+
+
+@dataclass(frozen=True, eq=False)
+class NormPlace:
+    """Where a sublayer f has its norm: x + f(norm(x)) (pre), or norm(x + f(x)) (post)."""
+
+    norm: Norm
+    pre: bool
+
+    def before(self, x: Array) -> Array:
+        return self.norm(x) if self.pre else x
+
+    def after(self, y: Array) -> Array:
+        return y if self.pre else self.norm(y)
+
+
+@dataclass(frozen=True, eq=False)
+class EncoderLayer:
+    attention: SelfAttention
+    attention_norm: NormPlace
+    feed_forward: FeedForward
+    feed_forward_norm: NormPlace
+
+    def __post_init__(self) -> None:
+        must_equal(
+            "widths of an encoder's layer",
+            *(part.width for part in (self.attention, self.feed_forward)),
+            *(place.norm.gamma.size for place in (self.attention_norm, self.feed_forward_norm)),
+        )
+
+    def __call__(self, x: Array, lengths: Array | None, integer_scores: bool) -> Array:
+        """x (batch, time, features) -> the like."""
+        merged = np.empty((*x.shape[:2], self.attention.heads.query_width), np.float32)
+        every = self.attention.heads.split(self.before(x))
+        self.attention.attend(every, lengths, merged, integer_scores)
+        return self.after(merged, x)
+
+    def before(self, x: Array) -> Array:
+        """What attention takes."""
+        return self.attention.projection(self.attention_norm.before(x))
+
+    def after(self, merged: Array, x: Array) -> Array:
+        """From what attention gave, and the layer's input, to its output."""
+        x = self.attention_norm.after(self.attention.output(merged, plus=x))
+        place = self.feed_forward_norm
+        return place.after(self.feed_forward(place.before(x), x))
+
+
+@dataclass(frozen=True, eq=False)
+class DecoderLayer:
+    past: SelfAttention | SSRU
+    past_norm: NormPlace
+    attention: CrossAttention
+    attention_norm: NormPlace
+    feed_forward: FeedForward
+    feed_forward_norm: NormPlace
+
+    def __post_init__(self) -> None:
+        places = (self.past_norm, self.attention_norm, self.feed_forward_norm)
+        must_equal(
+            "widths of a decoder's layer",
+            *(part.width for part in (self.past, self.attention, self.feed_forward)),
+            *(place.norm.gamma.size for place in places),
+        )
+
+    def step(
+        self, x: Array, past: Any, memory: KeyValueCache, return_weights: bool
+    ) -> tuple[Array, Any, Array | None]:
+        """x (rows, time, features) -> output, what the next step needs, and if asked the weights
+        (rows, heads, time, keys)."""
+        place = self.past_norm
+        y, past = self.past.step(place.before(x), x, past)
+        x = place.after(y)
+        place = self.attention_norm
+        y, weights = self.attention.step(place.before(x), x, memory, return_weights)
+        x = place.after(y)
+        place = self.feed_forward_norm
+        return place.after(self.feed_forward(place.before(x), x)), past, weights
+
+
+@dataclass(frozen=True, eq=False)
+class Encoder(Part):
+    embedding: Embedding | SpectrumEmbedding
+    layers: tuple[EncoderLayer, ...]
+    norm: Norm | None = None
+
+    def __post_init__(self) -> None:
+        _check_widths("an encoder", self.embedding, self.layers, self.norm)
+
+    def __call__(self, sources: Sequence[Any]) -> Memory:
+        """What the embedding takes a batch of."""
+        x, lengths = self.embedding.batch(sources)
+        batch, time, _ = x.shape
+        short = batch == 1 and time <= EncoderProgram.MOST_TIME
+        if current().isa and short and not self.integer_scores:
+            return Memory(EncoderProgram.run(self, x), lengths)
+        ragged = lengths if lengths.min() < lengths.max() else None
+        return Memory(self.through_layers(x, ragged), lengths)
+
+    def through_layers(
+        self, x: Array, lengths: Array | None, after_each: Callable[[Array], None] | None = None
+    ) -> Array:
+        """x (batch, time, features), which may be written over, of which `lengths` are there -> the
+        memory. `after_each` is called with each layer's result."""
+        active = current()
+        if active.isa and not active.tape and x.shape[0] * x.shape[1] > Chain.FEW * active.threads:
+            return self._through_chains(x, lengths)
+        for layer in self.layers:
+            x = layer(x, lengths, self.integer_scores)
+            if after_each is not None:
+                after_each(x)
+        return x if self.norm is None else self.norm(x)
+
+    def _through_chains(self, x: Array, lengths: Array | None) -> Array:
+        """The like. Rows take part in attention together; in what comes before and after it they go
+        a few at a time, so that all of it stays in the cache."""
+
+        def room(array: Array | None, *shape: int) -> Array:
+            """It again, where it has the shape: new memory is slow at first."""
+            if array is not None and array.shape == shape:
+                return array
+            return np.empty(shape, np.float32)
+
+        merged = every = None
+        rows: tuple[Array, ...] = (x,)  # what a chain takes, and where x goes on
+        for layer, chain in zip(self.layers, self.chains[:-1], strict=True):
+            # Each head's queries, keys and values lie together, as attention reads them.
+            heads = layer.attention.heads
+            every = room(every, chain.widths[-1] // heads.width, *x.shape[:2], heads.width)
+            chain(*rows, every)
+            merged = room(merged, *x.shape[:2], heads.query_width)
+            layer.attention.attend(every.swapaxes(0, 1), lengths, merged, self.integer_scores)
+            rows = (merged, x, x)
+        self.chains[-1](*rows)
+        return x
+
+    @functools.cached_property
+    def chains(self) -> tuple[Chain, ...]:
+        """What a row goes through before, between and after the layers' attention."""
+
+        def between(layer: EncoderLayer, next_layer: EncoderLayer) -> Any:
+            def links(merged: Array, x: Array) -> tuple[Array, ...]:
+                x = layer.after(merged, x)
+                return x, next_layer.before(x)
+
+            return links
+
+        def last(merged: Array, x: Array) -> tuple[Array]:
+            x = self.layers[-1].after(merged, x)
+            return (x if self.norm is None else self.norm(x),)
+
+        links = [between(*pair) for pair in itertools.pairwise(self.layers)]
+        widths = [
+            (layer.attention.heads.query_width, layer.attention.width) for layer in self.layers
+        ]
+        return (
+            Chain(lambda x: (self.layers[0].before(x),), self.layers[0].attention.width),
+            *(Chain(function, *two) for function, two in zip((*links, last), widths, strict=True)),
+        )
+
+    @functools.cached_property
+    def integer_scores(self) -> bool:
+        """Whether attention multiplies eight-bit integers, too, as the linear layers do: where the
+        source is sound, for then most of the time would go into it."""
+        return isinstance(self.embedding, SpectrumEmbedding) and all(
+            layer.attention.projection.matrix.is_integer for layer in self.layers
+        )
+
+    @functools.cached_property
+    def idle(self) -> Idle:
+        """Programs of this encoder."""
+        return Idle()
+
+
+@dataclass(frozen=True, eq=False)
+class Decoder:
+    embedding: Embedding
+    layers: tuple[DecoderLayer, ...]
+    output: Linear
+    norm: Norm | None = None
+
+    def __post_init__(self) -> None:
+        _check_widths("a decoder", self.embedding, self.layers, self.norm)
+        must_equal("widths of a decoder", self.embedding.width, self.output.matrix.inputs)
+        must_equal("vocabularies of a decoder", self.embedding.size, self.output.matrix.outputs)
+
+
+def _check_widths(
+    name: str, embedding: Embedding | SpectrumEmbedding, layers: Any, norm: Norm | None
+) -> None:
+    if not layers:
+        raise ValueError(f"{name} must have a layer")
+    norms = () if norm is None else (norm.gamma.size,)
+    every = (layer.feed_forward.width for layer in layers)
+    must_equal(f"widths of {name}", embedding.width, *every, *norms)
+
+
+@dataclass(frozen=True)
+class State:
+    """Where decoding stands. Steps make new states and change none, so a search may branch.
+
+    Every sequence has the same number of rows (a beam search's beams), one after the other.
+    """
+
+    position: int
+    past: tuple[Cell | History, ...]  # of each layer
+    memory: tuple[KeyValueCache, ...]  # of each layer; never changed
+    lengths: Array  # (sequences,) of the memory
+    rows: int
+    output: Linear  # of the vocabulary, or of what is left of it
+
+    def choosing(self, vocabulary: Array) -> State:
+        """A state whose logits are those of the given tokens alone."""
+        return replace(self, output=self.output.select(vocabulary))
+
+    def select(self, rows: Array, sequences: Array | None = None) -> State:
+        """The state of the given rows; `sequences` says whose they are, if that changes."""
+        past = tuple(layer.select(rows) for layer in self.past)
+        memory, lengths = self.memory, self.lengths
+        if sequences is not None:
+            memory = tuple(cache.select(sequences) for cache in memory)
+            lengths = lengths[sequences]
+        return replace(self, past=past, memory=memory, lengths=lengths, rows=len(rows))
+
+
+class Step(NamedTuple):
+    """What one step of the decoder gives."""
+
+    logits: Array  # (rows, vocabulary)
+    state: State
+    attention: Array | None  # (rows, heads, source time), of the layer that was asked for
+
+
+@dataclass(frozen=True, eq=False)
+class EncoderDecoder(FromFiles, Part):
+    """A model, as load() makes it. Its weights are read-only; any number of threads may use it.
+
+    One that was loaded pickles as the path that it was loaded from, and the type of its weights:
+    where it is unpickled, it is loaded from there. One that was put together by hand pickles its
+    arrays.
+
+    Parameters
+    ----------
+    encoder : Encoder
+    decoder : Decoder
+    bos : int or None
+        The first token that the decoder reads; None for the zero vector.
+    eos : int
+        The token that ends a sequence, of the source and of the result.
+    unk : int or None
+        A token that is never generated.
+
+    Raises
+    ------
+    ValueError
+        Parts whose widths do not fit each other.
+
+    References
+    ----------
+    Sutskever et al., "Sequence to Sequence Learning with Neural Networks", 2014. Bahdanau et al.,
+    "Neural Machine Translation by Jointly Learning to Align and Translate", 2015. Vaswani et al.,
+    "Attention Is All You Need", 2017.
+
+    Examples
+    --------
+    >>> from seq2seq_fast import load
+    >>> from seq2seq_fast.text.translator import find_model
+    >>> model = load(find_model("pt"))
+    >>> source = [[12, 847, model.eos]]
+    >>> tokens = model.generate(source)[0].tokens
+    >>> state = model.start(model.encode(source))  # the same by hand
+    >>> logits, state, attention = model.step(None, state)
+    >>> logits.shape == (1, model.vocabulary_size), int(logits[0].argmax()) == tokens[0]
+    (True, True)
+    """
+
+    encoder: Encoder
+    decoder: Decoder
+    bos: int | None
+    eos: int
+    unk: int | None
+
+    def __post_init__(self) -> None:
+        memory = self.encoder.embedding.width
+        for layer in self.decoder.layers:
+            must_equal("widths of memory", memory, layer.attention.key_value.matrix.inputs)
+        for name in ("bos", "eos", "unk"):
+            token = getattr(self, name)
+            if token is not None and not 0 <= token < self.vocabulary_size:
+                raise ValueError(f"{name} is {token}, of {self.vocabulary_size} tokens")
+
+    @functools.cached_property
+    def idle(self) -> Idle:
+        """Programs of this model's decoder."""
+        return Idle()
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Tokens that the decoder knows."""
+        return self.decoder.output.matrix.outputs
+
+    @property
+    def positions(self) -> int:
+        """Tokens that the decoder can read, one after the other."""
+        positions = self.decoder.embedding.positions
+        return MOST_LENGTH if positions is None else positions.most
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all weights, each counted once."""
+        return sum(array.nbytes for array in _distinct_arrays(self))
+
+    @under_contract
+    def encode(self, sources: Sequence[Any]) -> Memory:
+        """Encode a batch.
+
+        Parameters
+        ----------
+        sources : sequence of sequences of int, or of ndarrays of float32
+            Token ids, each sequence ending with `eos`; or, for a model of speech, log-mel spectra
+            of shape (frames, bands).
+
+        Returns
+        -------
+        Memory
+            .values, of shape (batch, time, features) float32, and .lengths.
+
+        Raises
+        ------
+        TypeError, ValueError
+            No source, an empty one or one that the model has no positions for, an id that is not in
+            the vocabulary, a spectrum of another shape.
+        """
+        return self.encoder(sequence("sources", sources, "sequences of token ids, or of spectra"))
+
+    @under_contract
+    def start(self, memory: Memory, *, beams: int = 1, vocabulary: Array | None = None) -> State:
+        """The state before the first step.
+
+        Parameters
+        ----------
+        memory : Memory
+        beams : int
+            Rows for each sequence.
+        vocabulary : ndarray of int, optional
+            The tokens that logits are wanted of, all if None. The decoder's input tokens are those
+            of the whole vocabulary still.
+
+        Returns
+        -------
+        State
+            With `beams` rows for each sequence, one after the other.
+        """
+        rows = len(memory.lengths) * beams
+        state = State(
+            position=0,
+            past=tuple(layer.past.start(rows) for layer in self.decoder.layers),
+            memory=tuple(
+                layer.attention.remember(memory.values, memory.lengths)
+                for layer in self.decoder.layers
+            ),
+            lengths=memory.lengths,
+            rows=rows,
+            output=self.decoder.output,
+        )
+        return state if vocabulary is None else state.choosing(vocabulary)
+
+    @under_contract
+    def step(
+        self, ids: Sequence[int] | Array | None, state: State, *, attention: int | None = -1
+    ) -> Step:
+        """One token further, or several.
+
+        Parameters
+        ----------
+        ids : array_like of int, shape (rows,) or (rows, time)
+            The tokens before; None at the first step, for the model's own beginning.
+        state : State
+            From start() or the step before.
+        attention : int or None
+            The layer whose attention to the source is wanted, -1 for the last one.
+
+        Returns
+        -------
+        Step
+            .logits, (rows, vocabulary) float32, are those of the token after the last one;
+            .attention is (rows, heads, source time) float32, with an axis of time, the last but
+            one, if `ids` has it.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Not one token per row, a token that is not in the vocabulary, or no such layer.
+        """
+        layers = range(len(self.decoder.layers))
+        if attention is not None and not -len(layers) <= attention < len(layers):
+            raise ValueError(
+                f"attention must be a layer from 0 to {len(layers) - 1}; got {attention}"
+            )
+        wanted = () if attention is None else (layers[attention],)
+        x, state, weights = self.decode(self._input(ids, state), state, wanted)
+        paid = weights.get(wanted[0]) if wanted else None
+        if paid is not None and np.ndim(ids) < 2:  # type: ignore[arg-type]
+            paid = paid[:, :, 0]
+        return Step(state.output(x[:, -1]), state, paid)
+
+    def decode(
+        self, x: Array, state: State, wanted: Collection[int] = ()
+    ) -> tuple[Array, State, dict[int, Array]]:
+        """The decoder's layers: embedded tokens x (rows, time, features) -> what the output layer
+        takes, the state after them, and of the layers in `wanted` the attention
+        (rows, heads, time, source time)."""
+        past, weights = [], {}
+        for i, (layer, before, memory) in enumerate(
+            zip(self.decoder.layers, state.past, state.memory, strict=True)
+        ):
+            x, after, found = layer.step(x, before, memory, i in wanted)
+            past.append(after)
+            if found is not None:
+                weights[i] = found
+        position = state.position + x.shape[1]
+        x = x if self.decoder.norm is None else self.decoder.norm(x)
+        return x, replace(state, position=position, past=tuple(past)), weights
+
+    def _input(self, ids: Sequence[int] | Array | None, state: State) -> Array:
+        """The decoder's input (rows, time, features)."""
+        embedding = self.decoder.embedding
+        if ids is None and self.bos is None:
+            nothing = np.zeros((state.rows, 1, embedding.width), np.float32)
+            return embedding.placed(nothing, state.position)
+        if ids is None:
+            tokens: Array = np.full(state.rows, self.bos)
+        else:
+            tokens = checked_ids(np.asarray(ids), embedding.size, "ids")
+        if tokens.shape == (state.rows,):
+            tokens = tokens[:, None]
+        if tokens.ndim != 2 or len(tokens) != state.rows or not tokens.shape[1]:
+            raise ValueError(
+                f"ids must have one token per row, ({state.rows},), or several,"
+                f" ({state.rows}, any); got shape {tokens.shape}"
+            )
+        return embedding(tokens, state.position)
+
+    @under_contract
+    def generate(self, sources: Sequence[Any] | State, **options: Any) -> Any:
+        """Decode a batch.
+
+        Parameters
+        ----------
+        sources : sequence of sequences of int, or of ndarrays of float32, or a State
+            As for encode(); or a state with one row to a sequence, to go on from.
+        **options
+            The fields of `seq2seq_fast.decoding.options.Options`: beam_size, n_best, max_length,
+            length_penalty, temperature and so on.
+
+        Returns
+        -------
+        list of Hypothesis, or of lists of them, the best first, if `n_best` is given
+            .tokens, .score and .token_scores; none depends on the other sequences of the batch.
+
+        Raises
+        ------
+        TypeError, ValueError
+            An option that does not exist or makes no sense, and sources as for encode().
+
+        Examples
+        --------
+        >>> from seq2seq_fast import load
+        >>> from seq2seq_fast.text.translator import find_model
+        >>> model = load(find_model("pt"))
+        >>> found = model.generate([[12, 847, model.eos]], beam_size=4, n_best=2)[0]
+        >>> found[0].score >= found[1].score
+        True
+        """
+        chosen = Options.of(options, "generate")
+        if isinstance(sources, State):
+            chosen.fit(self, sources.rows, sources.position)
+        else:
+            chosen.fit(self, len(sequence("sources", sources, "sequences of token ids")))
+        found = search(self, self._begun(sources), chosen)
+        return [one[0] for one in found] if chosen.n_best is None else found
+
+    def stream(self, source: Sequence[int] | Array | State, **options: Any) -> Iterator[Token]:
+        """Decode one source, yielding each token as soon as it is found.
+
+        Parameters
+        ----------
+        source : sequence of int, ndarray of float32 or State
+            One of what generate() takes.
+        **options
+            As for generate(), without beams.
+
+        Yields
+        ------
+        Token
+            .id and .score, its log-probability
+
+        Raises
+        ------
+        TypeError, ValueError
+            As generate() does, before the first token; also for a beam search, n_best or callback.
+        """
+        chosen = Options.of(options, "stream")
+        if chosen.beam_size > 1:
+            raise ValueError(f"beam_size must be 1 for a stream; got {chosen.beam_size}")
+        for name in ("n_best", "callback"):
+            if getattr(chosen, name) is not None:
+                raise ValueError(f"{name} must be left out of a stream, which gives each token")
+        chosen.fit(self, 1, source.position if isinstance(source, State) else 0)
+        return stream(self, self._begun(source if isinstance(source, State) else [source]), chosen)
+
+    def _begun(self, sources: Sequence[Any] | State) -> State:
+        if not isinstance(sources, State):
+            return self.start(self.encode(sources))
+        if sources.rows != len(sources.lengths):
+            raise ValueError(
+                f"a state must have one row to a sequence; got {sources.rows} rows"
+                f" of {len(sources.lengths)}"
+            )
+        if sources.rows == 1:
+            return sources
+        every = np.arange(sources.rows)  # a search moves the memories of those that are left
+        return sources.select(every, every)
+
+    @under_contract
+    def align(
+        self,
+        ids: Sequence[int],
+        tokens: Sequence[int],
+        *,
+        layer: int = -1,
+        head: int | None = None,
+    ) -> Array:
+        """How much each of the target tokens looked at each source token.
+
+        Parameters
+        ----------
+        ids, tokens : sequence of int
+            One source sequence and what was generated from it.
+        layer : int
+            Of the decoder, -1 for the last one.
+        head : int, optional
+            The mean over the heads if left out.
+
+        Returns
+        -------
+        ndarray of float32, shape (tokens, source tokens)
+
+        Raises
+        ------
+        TypeError, ValueError
+            Tokens that are not in the vocabulary, no such layer or head.
+        """
+        state = self.start(self.encode([ids]))
+        if not tokens:
+            return np.zeros((0, len(ids)), np.float32)
+        _, state, first = self.step(None, state, attention=layer)
+        assert first is not None
+        weights = first[:, :, None]
+        if len(tokens) > 1:
+            _, _, others = self.step(np.array([tokens[:-1]]), state, attention=layer)
+            weights = np.concatenate([weights, others], axis=2)
+        if head is not None and not -weights.shape[1] <= head < weights.shape[1]:
+            raise ValueError(f"head must be from 0 to {weights.shape[1] - 1}; got {head}")
+        return mean_over_heads(weights)[0] if head is None else weights[0, head]
+
+
+def _distinct_arrays(part: Any) -> list[Array]:
+    """Every array that a model is made of, once."""
+    found: dict[int, Array] = {}
+
+    def walk(part: Any) -> None:
+        if isinstance(part, np.ndarray):
+            found[part.__array_interface__["data"][0]] = part
+        elif isinstance(part, tuple):
+            for one in part:
+                walk(one)
+        elif hasattr(part, "__dataclass_fields__"):
+            for name in part.__dataclass_fields__:
+                walk(getattr(part, name))
+
+    walk(part)
+    return list(found.values())

@@ -1,0 +1,129 @@
+"""Tokenizers: text to pieces and back, by SentencePiece's models and by `tokenizer.json`.
+
+Their files are untrusted. What the libraries make of a damaged one, when it is read or later in
+use, becomes a ValueError that names the file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from itertools import takewhile
+from pathlib import Path
+from typing import Any, cast
+
+from ...extras import require
+
+
+class Tokenizer:
+    """What the kinds of tokenizers share. Any number of threads may use one.
+
+    Parameters
+    ----------
+    path : path
+
+    Raises
+    ------
+    ValueError
+        The file is no such tokenizer.
+    """
+
+    names: list[str]  # its own vocabulary, by id
+    control: set[str]  # the names of tokens that steer a model, and stand for no text
+    eos: str | None = None  # the names of the end and of what is unknown, where it says them
+    unk: str | None = None
+    start: Sequence[str] = ()  # what it puts before and after the pieces of a source
+    end: Sequence[str] = ()
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+
+    def encode(self, text: str) -> list[str]:
+        """The pieces of a text; what the tokenizer does not know stands as it is, or as `unk`."""
+        raise NotImplementedError
+
+    def decode(self, pieces: Sequence[str]) -> str:
+        """The text of pieces."""
+        raise NotImplementedError
+
+    @contextlib.contextmanager
+    def blaming_file(self, what: str) -> Iterator[None]:
+        """Errors of a library become a ValueError that names the file."""
+        try:
+            yield
+        except (KeyboardInterrupt, SystemExit, MemoryError, UnicodeEncodeError, TypeError):
+            raise  # not of the file's making
+        except BaseException as error:  # a panic in Rust is no Exception
+            raise ValueError(f"{self.path}: {what}: {error}") from None
+
+
+class SentencePiece(Tokenizer):
+    """A SentencePiece model (``*.spm``, ``*.model``)."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        super().__init__(path)
+        self._processor = require("sentencepiece", "text").SentencePieceProcessor()
+        data = self.path.read_bytes()
+        with self.blaming_file("not a SentencePiece model"):
+            if not data:
+                raise ValueError("the file is empty")
+            if not self._processor.LoadFromSerializedProto(data):
+                raise ValueError("it cannot be read")
+            ids = list(range(self._processor.vocab_size()))
+            self.names = self._processor.id_to_piece(ids)
+            controls = self._processor.is_control(ids)
+        self.control = {name for name, one in zip(self.names, controls, strict=True) if one}
+        self.eos, self.unk = (
+            self.names[i] if 0 <= i < len(ids) else None
+            for i in (self._processor.eos_id(), self._processor.unk_id())
+        )
+
+    def encode(self, text: str) -> list[str]:
+        with self.blaming_file("a damaged SentencePiece model"):
+            return cast("list[str]", self._processor.encode(text, out_type=str))
+
+    def decode(self, pieces: Sequence[str]) -> str:
+        with self.blaming_file("a damaged SentencePiece model"):
+            return cast(str, self._processor.decode_pieces(list(pieces)))
+
+
+class TokenizerFile(Tokenizer):
+    """A ``tokenizer.json`` of Hugging Face's tokenizers."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        super().__init__(path)
+        library = require("tokenizers", "text")
+        data = self.path.read_bytes()
+        with self.blaming_file("not a tokenizer"):
+            self._tokenizer = library.Tokenizer.from_buffer(data)
+            # A text is neither cut short nor filled up, whatever was usual in training.
+            self._tokenizer.no_truncation()
+            self._tokenizer.no_padding()
+            ids = self._tokenizer.get_vocab(with_added_tokens=True)
+            added = self._tokenizer.get_added_tokens_decoder().values()
+            # Ids may leave gaps of any width: such a tokenizer has no list of names.
+            dense = set(ids.values()) == set(range(len(ids)))
+            self.names = sorted(ids, key=lambda name: ids[name]) if dense else []
+            probe = self._tokenizer.encode("a")
+        self.control = {token.content for token in added if token.special}
+        around = list(zip(probe.tokens, probe.special_tokens_mask, strict=True))
+        self.start = [name for name, _ in takewhile(lambda one: one[1], around)]
+        rest = around[len(self.start) :]
+        self.end = [name for name, _ in takewhile(lambda one: one[1], reversed(rest))][::-1]
+
+    def encode(self, text: str) -> list[str]:
+        with self.blaming_file("a damaged tokenizer"):
+            return cast("list[str]", self._tokenizer.encode(text, add_special_tokens=False).tokens)
+
+    def decode(self, pieces: Sequence[str]) -> str:
+        decoder: Any = self._tokenizer.decoder
+        if decoder is None:
+            return " ".join(pieces)
+        with self.blaming_file("a damaged tokenizer"):
+            return cast(str, decoder.decode(list(pieces)))
+
+
+def open_tokenizer(path: Path) -> Tokenizer:
+    """The tokenizer of a file, by the end of its name."""
+    return TokenizerFile(path) if path.suffix == ".json" else SentencePiece(path)

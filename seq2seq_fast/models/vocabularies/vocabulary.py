@@ -1,0 +1,150 @@
+"""Vocabularies: a tokenizer and the ids that a model has for its pieces."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .tokenizer import open_tokenizer
+from .tokens import read_tokens
+
+CONTROL = frozenset({"<s>", "</s>", "<pad>", "<blank>"})
+"""Tokens that steer a model, in vocabularies whose tokenizer does not say so."""
+
+
+class Vocabulary:
+    """The tokens of a model's source or target. Any number of threads may use it; it pickles as its
+    files' paths.
+
+    Parameters
+    ----------
+    path : path
+        The tokenizer: a SentencePiece model (``*.spm``, ``*.model``) or ``tokenizer.json``.
+    tokens : path, optional
+        The file that says which id each piece has; the tokenizer's own ids if left out.
+    eos, unk : str, optional
+        The names of the tokens that end a sequence and that stand for what is unknown, where they
+        are not the tokenizer's own, ``</s>`` and ``<unk>``.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    ValueError
+        A file is no tokenizer or no list of tokens; the message names it.
+
+    Examples
+    --------
+    >>> from seq2seq_fast.text.translator import find_model
+    >>> vocabulary = Vocabulary(next(find_model("pt").glob("*.spm")))
+    >>> ids = vocabulary.encode("How are you?")
+    >>> vocabulary.tokens(ids), vocabulary.decode(ids)
+    (['▁How', '▁are', '▁you', '?'], 'How are you?')
+    """
+
+    names: list[str]
+    """Every token, by id."""
+    size: int
+    eos: int | None
+    """The id of the token that ends a sequence; None if there is none."""
+    unk: int | None
+    """The id of what the vocabulary cannot express; None if there is none."""
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        tokens: str | os.PathLike[str] | None = None,
+        eos: str | None = None,
+        unk: str | None = None,
+    ) -> None:
+        self._given = (path, tokens, eos, unk)
+        self.tokenizer = open_tokenizer(Path(path))
+        self.path = Path(path if tokens is None else tokens)
+        self.names = self.tokenizer.names if tokens is None else read_tokens(self.path)
+        self.size = len(self.names)
+        eos, unk = eos or self.tokenizer.eos or "</s>", unk or self.tokenizer.unk or "<unk>"
+        ids: dict[str, int] = {}
+        for i, name in enumerate(self.names):
+            ids.setdefault(name, i)  # the first counts, as in CTranslate2
+        self.eos, self.unk = ids.get(eos), ids.get(unk)
+        self._ids = ids
+        self._control = {*CONTROL, *self.tokenizer.control, eos} - {unk}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Vocabulary, self._given
+
+    def id(self, name: str) -> int | None:
+        """The id of a token; None if there is no such token."""
+        return self._ids.get(name)
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text's tokens. What the vocabulary cannot express becomes `unk`.
+
+        Raises
+        ------
+        ValueError
+            The tokenizer's file is damaged.
+        """
+        if self.unk is None:
+            raise ValueError(f"{self.path}: has no token for what is unknown")
+        # A text that happens to hold "</s>" does not end there.
+        return [
+            self.unk if piece in self._control else self._ids.get(piece, self.unk)
+            for piece in self.tokenizer.encode(text)
+        ]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of token ids; those that steer the model stand for none.
+
+        Raises
+        ------
+        ValueError
+            The tokenizer's file is damaged.
+        """
+        return self.tokenizer.decode(
+            [name for name in self.tokens(ids) if name not in self._control]
+        )
+
+    def tokens(self, ids: Sequence[int]) -> list[str]:
+        """Each id's piece of text; "\u2581" stands for a space in SentencePiece's."""
+        return [self.names[i] for i in ids]
+
+
+@dataclass(frozen=True)
+class TextVocabulary:
+    """Both sides of a model's vocabulary, and what a source of the model's begins and ends with."""
+
+    source: Vocabulary
+    target: Vocabulary
+    start: list[int]
+    end: list[int]
+
+    @property
+    def size(self) -> int:
+        """Tokens of the target."""
+        return self.target.size
+
+    @property
+    def eos(self) -> int | None:
+        """The target's token that ends a sequence."""
+        return self.target.eos
+
+    @property
+    def unk(self) -> int | None:
+        """The target's token for what is unknown."""
+        return self.target.unk
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a source text's tokens, without `start` and `end`."""
+        return self.source.encode(text)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of target tokens."""
+        return self.target.decode(ids)
+
+    def tokens(self, ids: Sequence[int]) -> list[str]:
+        """Each target id's piece of text."""
+        return self.target.tokens(ids)

@@ -1,0 +1,1 @@
+"""The layers that encoder-decoder models are made of, and their packed weights."""

@@ -1,0 +1,1 @@
+"""Scaled dot-product attention: the public functions, their checks, and the key-value cache."""

@@ -1,0 +1,1 @@
+"""Speech in, text out: sound, spectra, transcripts with times, subtitles."""

@@ -1,0 +1,1 @@
+"""Text in, text out: sentences, what is copied as it is, translations."""

@@ -1,0 +1,388 @@
+"""Options and what is given beside them: refused where they are given, by name, or they work."""
+
+from __future__ import annotations
+
+import dataclasses
+import fractions
+import math
+from decimal import Decimal
+
+import numpy as np
+import pytest
+import tiny_marian
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from seq2seq_fast import Transcriber, Translator, load
+from seq2seq_fast.checks import shown
+from seq2seq_fast.decoding.options import _INTEGERS, _NUMBERS, MOST_BEAMS, Options
+from seq2seq_fast.nn.layers import LearnedPositions
+from seq2seq_fast.speech.transcriber import find_model as find_speech_model
+from seq2seq_fast.text.translator import find_model
+
+EOS = 0
+SOURCES = [[5, 3, 9, EOS], [7, EOS], [2, 2, 11, 19, 4, 8, EOS], [6, EOS], [12, 13, 3, EOS]]
+NAMES = [field.name for field in dataclasses.fields(Options)]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "model.tiny.bin"
+    path.write_bytes(tiny_marian.model_file())
+    return load(path, weights="float32")
+
+
+@pytest.fixture(scope="module")
+def translator():
+    return Translator(find_model("pt"))
+
+
+def with_positions(model, count):
+    """The model, with that many positions in encoder and decoder."""
+
+    def changed(part):
+        table = np.random.default_rng(3).standard_normal((count, tiny_marian.WIDTH))
+        positions = LearnedPositions(table.astype(np.float32))
+        return dataclasses.replace(
+            part, embedding=dataclasses.replace(part.embedding, positions=positions)
+        )
+
+    return dataclasses.replace(
+        model, encoder=changed(model.encoder), decoder=changed(model.decoder)
+    )
+
+
+# ---- of a search ----
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"beam_size": 0}, ValueError, "beam_size must be from 1 to 256; got 0"),
+        ({"beam_size": 100_000}, ValueError, "beam_size must be from 1 to 256; got 100000"),
+        ({"beam_size": 1.5}, TypeError, "beam_size must be an integer; got 1.5"),
+        ({"beam_size": True}, TypeError, "beam_size must be an integer; got True"),
+        ({"beam_size": None}, TypeError, "beam_size must be an integer; got None"),
+        ({"beam_size": 10**5000}, ValueError, "beam_size must be from 1 to 256; got "),
+        ({"sample": True, "n_best": 5000}, ValueError, "n_best must be from 1 to 4096; got 5000"),
+        ({"n_best": 3, "beam_size": 2}, ValueError, "n_best must be at most beam_size, 2; got 3"),
+        ({"max_length": 0}, ValueError, r"max_length must be from 1 to 2\*\*62; got 0"),
+        ({"max_length": 1 << 63}, ValueError, r"max_length must be from 1 to 2\*\*62; got 9"),
+        ({"max_length": 4, "min_length": 5}, ValueError, "min_length must be at most max_length"),
+        ({"seed": -1}, ValueError, r"seed must be from 0 to 2\*\*128 - 1; got -1"),
+        ({"temperature": 0.0}, ValueError, r"temperature must be from 1e-12 to 1e\+12; got 0.0"),
+        ({"temperature": 1e-39}, ValueError, "temperature must be from"),
+        ({"temperature": 1e39}, ValueError, "temperature must be from"),
+        ({"temperature": "hot"}, TypeError, "temperature must be a number; got 'hot'"),
+        ({"temperature": 1j}, TypeError, "temperature must be a number; got 1j"),
+        ({"repetition_penalty": 1e-40}, ValueError, "repetition_penalty must be from"),
+        ({"length_penalty": np.nan}, ValueError, "length_penalty must be from -16 to 16; got nan"),
+        ({"length_penalty": 1e3}, ValueError, "length_penalty must be from -16 to 16; got 1000"),
+        ({"length_penalty": -1e300}, ValueError, "length_penalty must be from -16 to 16; got -1e"),
+        ({"length_penalty": 10**400}, ValueError, "length_penalty must be from -16 to 16; got 10"),
+        ({"coverage_penalty": math.inf}, ValueError, "coverage_penalty must be from"),
+        ({"patience": 1e300}, ValueError, "patience must be from"),
+        ({"top_p": 1.5}, ValueError, "top_p must be from 1e-12 to 1; got 1.5"),
+        ({"early_stopping": "never"}, TypeError, "early_stopping must be True or False; got 'n"),
+        ({"sample": 1}, TypeError, "sample must be True or False; got 1"),
+        ({"sample": True, "beam_size": 2}, ValueError, "beam_size must be 1 with sample"),
+        ({"rules": "none"}, TypeError, "rules must be callable; got 'none'"),
+        ({"rules": print, "vocabulary": [[0]] * 5}, ValueError, "rules must be None"),
+        ({"suppress": [20]}, ValueError, "suppress must be from 0 to 19; got 20 to 20"),
+        ({"suppress": 4}, TypeError, "suppress must be a sequence of integers; got 4"),
+        ({"suppress": {4}}, TypeError, "suppress must be a sequence of integers; got .4"),
+        ({"suppress": "45"}, TypeError, "suppress must be a sequence of integers; got '45'"),
+        ({"require": [0.5]}, TypeError, "require must be integers; got float64"),
+        ({"prompt": [[2], [2, 3], [2], [2], [2]]}, ValueError, "prompt must hold sequences of one"),
+        ({"prompt": [[]] * 5}, ValueError, "prompt must not hold empty"),
+        ({"prefix": []}, ValueError, "prefix must be one for each of 5 sources; got 0"),
+        ({"prefix": [[1]]}, ValueError, "prefix must be one for each of 5 sources; got 1"),
+        ({"prefix": [[99]] * 5}, ValueError, "prefix must be from 0 to 19; got 99 to 99"),
+        ({"prefix": [[1], None]}, TypeError, r"prefix\[1\] must be a sequence of integers; got N"),
+        ({"prefix": [[1], [[2]]]}, TypeError, r"prefix\[1\] must be integers; got \[\[2\]\]"),
+        ({"beam_sise": 4}, TypeError, "no option 'beam_sise'; did you mean 'beam_size'"),
+        ({"zzz": 1}, TypeError, "generate has no option 'zzz': it has beam_size, n_best, "),
+    ],
+    ids=shown,
+)
+def test_bad_options(model, options, error, message):
+    with pytest.raises(error, match=message):
+        model.generate(SOURCES, **options)
+
+
+ANYTHING = st.one_of(
+    st.none(), st.booleans(), st.integers(-3, 300), st.integers(), st.floats(),
+    st.complex_numbers(),
+    st.sampled_from([10**400, 1 << 62, 1 << 63, 1e-320, 5e-324, 1e308, -0.0]),
+    st.text(max_size=3), st.binary(max_size=3), st.fractions(), st.decimals(), st.dates(),
+    st.lists(st.integers(-1, 20), max_size=3), st.sets(st.integers(0, 9), max_size=2),
+    st.lists(st.lists(st.integers(-1, 20), max_size=3), max_size=5),
+    st.lists(st.one_of(st.integers(0, 9), st.floats(), st.text(max_size=1), st.none()), max_size=3),
+    st.builds(np.int8, st.integers(-128, 127)), st.builds(np.uint64, st.integers(0, 2**64 - 1)),
+    st.builds(np.float16, st.floats(width=16)), st.builds(np.float32, st.floats(width=32)),
+    st.builds(np.longdouble, st.floats()), st.builds(np.bool_, st.booleans()),
+    st.builds(np.zeros, st.sampled_from([(), (0,), (2,), (5, 1), (5, 0), (1, 1, 1)]),
+              st.sampled_from(["i8", "f4", "U1", "O"])),
+    st.builds(object), st.dictionaries(st.integers(0, 5), st.integers(0, 5), max_size=2),
+)  # fmt: skip
+
+
+def test_anything_works_or_is_refused_by_name(model):
+    """When it is given, and by the search that it is given to."""
+    searches = [
+        {}, {"sample": True}, {"sample": True, "temperature": 1e-12, "repetition_penalty": 1e-12},
+        {"beam_size": 3, "coverage_penalty": 0.1}, {"beam_size": 256},
+    ]  # fmt: skip
+
+    @settings(max_examples=1500, deadline=None)
+    @given(name=st.sampled_from(NAMES), value=ANYTHING, search=st.sampled_from(searches))
+    def check(name, value, search):
+        # Without an end to its length a model of random weights may go on for ever.
+        ends = {"no_repeat_ngram": 1} if name == "max_length" else {"max_length": 5}
+        try:
+            found = model.generate(SOURCES, **{**ends, **search, name: value})
+        except (TypeError, ValueError) as error:
+            assert name in str(error)
+            return
+        assert len(found) == 5
+        assert not any(math.isnan(x) for one in flat(found) for x in (one.score, *one.token_scores))
+
+    check()
+
+
+def flat(found):
+    """Hypotheses, whether there is one for a source or a list."""
+    return [one for some in found for one in (some if isinstance(some, list) else [some])]
+
+
+def test_a_stream_refuses_before_its_first_token(model):
+    for options, message in (
+        ({"beam_size": 2}, "beam_size must be 1 for a stream; got 2"),
+        ({"n_best": 1}, "n_best must be left out of a stream"),
+        ({"callback": print}, "callback must be left out of a stream"),
+        ({"temperature": -1}, "temperature must be"),
+        ({"prefix": [[2]] * 2}, "prefix must be one for each of 1 sources; got 2"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            model.stream(SOURCES[0], **options)
+    with pytest.raises(TypeError, match="stream has no option 'sead'; did you mean 'seed'"):
+        model.stream(SOURCES[0], sead=1)
+
+
+@pytest.mark.parametrize("search", [{}, {"sample": True}, {"beam_size": 3, "n_best": 3}], ids=str)
+def test_results_are_finite_at_all_bounds(model, search):
+    for name, least, most in _NUMBERS:
+        for bound in (least, most):
+            found = model.generate(SOURCES, **search, **{name: bound})
+            assert all(
+                math.isfinite(x) for one in flat(found) for x in (one.score, *one.token_scores)
+            )
+            with pytest.raises(ValueError, match=name):
+                Options(**{name: np.nextafter(bound, math.copysign(math.inf, bound - 1e-9))})
+
+
+@pytest.mark.parametrize("name", [*(name for name, *_ in _INTEGERS), *(one[0] for one in _NUMBERS)])
+def test_kinds_of_numbers(name):
+    for value in ("1", b"1", 1j, fractions.Fraction(1), Decimal(1), [1], np.ones(1), True,
+                  np.True_, object()):  # fmt: skip
+        with pytest.raises(TypeError, match=f"{name} must be a"):
+            Options(**{name: value})
+    for kind in (int, np.int8, np.uint64):
+        assert getattr(Options(**{name: kind(1)}), name) == 1
+
+
+def test_numbers_of_numpy_give_what_those_of_python_do(model):
+    numpys = {"beam_size": np.int16(3), "length_penalty": np.float32(0.5), "n_best": np.uint8(2)}
+    pythons = {"beam_size": 3, "length_penalty": 0.5, "n_best": 2}
+    found = model.generate(SOURCES, **numpys, early_stopping=np.True_, suppress=np.array([4]))
+    assert found == model.generate(SOURCES, **pythons, early_stopping=True, suppress=[4])
+
+
+def test_the_widest_beam_works(model):
+    found = model.generate(SOURCES, beam_size=MOST_BEAMS, n_best=MOST_BEAMS, max_length=3)
+    for some in found:
+        assert len(some) == MOST_BEAMS  # of 20^3 there are so many
+        assert len({tuple(one.tokens) for one in some}) == MOST_BEAMS
+        scores = [one.score for one in some]
+        assert scores == sorted(scores, reverse=True)
+
+
+# ---- positions ----
+
+
+def test_a_length_is_bounded_by_the_positions(model):
+    small = with_positions(model, 12)
+    endless = {"suppress": [EOS]}
+    for beams in (1, 2):
+        found = small.generate(SOURCES, max_length=12, beam_size=beams, **endless)
+        assert [len(one.tokens) for one in found] == [12] * 5
+    # What a source's own length allows may be more: that is cut.
+    assert len(small.generate([[5, 3, 9, EOS]], **endless)[0].tokens) == 12
+    for options in ({"max_length": 13}, {"min_length": 13}):
+        with pytest.raises(ValueError, match="length must be at most 12, since the model has 12"):
+            small.generate(SOURCES, **options)
+        with pytest.raises(ValueError, match="length must be at most 12, since the model has 12"):
+            small.stream(SOURCES[0], **options)
+
+
+def test_what_was_read_takes_positions_too(model):
+    small = with_positions(model, 12)
+    endless = {"suppress": [EOS]}
+    prompt = [[2, 3, 4]] * 5
+    assert {len(one.tokens) for one in small.generate(SOURCES, prompt=prompt, **endless)} == {10}
+    with pytest.raises(ValueError, match=r"max_length must be at most 10, .* positions, 2 of them"):
+        small.generate(SOURCES, prompt=prompt, max_length=11)
+    state = small.start(small.encode(SOURCES))
+    _, state, _ = small.step(np.full((5, 4), 3), state)
+    assert len(small.generate(state, prompt=prompt, max_length=6, **endless)[0].tokens) == 6
+    with pytest.raises(ValueError, match=r"max_length must be at most 6, .* positions, 6 of them"):
+        small.generate(state, prompt=prompt, max_length=7)
+    with pytest.raises(ValueError, match="prompt must leave room for a token"):
+        small.generate(SOURCES, prompt=[[2] * 13] * 5)
+    _, state, _ = small.step(np.full((5, 8), 3), state)
+    with pytest.raises(ValueError, match="sources must leave room for a token"):
+        small.generate(state)
+
+
+# ---- sources ----
+
+
+@pytest.mark.parametrize(
+    ("sources", "error", "message"),
+    [
+        ("abc", TypeError, "sources must be a sequence of token ids, or of spectra; got 'abc'"),
+        (b"abc", TypeError, "sources must be a sequence"),
+        (iter(SOURCES), TypeError, "sources must be a sequence"),
+        (None, TypeError, "sources must be a sequence"),
+        ([], ValueError, "sources must hold at least one"),
+        ([[5, 0], None], TypeError, r"sources\[1\] must be a sequence of integers; got None"),
+        ([[5, 0], 7], TypeError, r"sources\[1\] must be a sequence of integers; got 7"),
+        ([[5, 0], "text"], TypeError, r"sources\[1\] must be a sequence of integers; got 'text'"),
+        ([[5, 0], []], ValueError, r"sources\[1\] must not be empty"),
+        ([[5, 0], [0.5]], TypeError, r"sources\[1\] must be integers; got float64"),
+        ([[5, 0], [[5, 0]]], TypeError, r"sources\[1\] must be integers; got \[\[5, 0\]\]"),
+        ([[5, 0], [[5], [5, 0]]], TypeError, r"sources\[1\] must be integers; got \[\[5\], "),
+        ([[5, 0], [10**400]], TypeError, r"sources\[1\] must be integers; got \[10000"),
+        ([[5, 0], [20]], ValueError, r"sources\[1\] must be from 0 to 19; got 20 to 20"),
+        ([[5, 0], [1] * 13], ValueError, r"sources\[1\] must take at most 12 positions, .* got 13"),
+    ],
+    ids=lambda one: "" if hasattr(one, "__next__") else shown(one),  # that holds an address
+)  # fmt: skip
+def test_bad_sources_are_named(model, sources, error, message):
+    message = message.replace("token ids, or of spectra", "(?:sequences of )?token ids")
+    with pytest.raises(error, match=message):
+        with_positions(model, 12).generate(sources)
+
+
+# ---- of texts ----
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"beam_sise": 2}, TypeError, "Translator has no option 'beam_sise'; did you mean 'beam_s"),
+        ({"shortlst": True}, TypeError, "no option 'shortlst'; did you mean 'shortlist'"),
+        ({"temprature": 1}, TypeError, "Translator has no option 'temprature'; did you mean 'temp"),
+        ({"beam_size": 0}, ValueError, "beam_size must be from 1"),
+        ({"prefix": [[3]]}, TypeError, "Translator does not take prefix: it is given for each seq"),
+        ({"prompt": [[3]]}, TypeError, "Translator does not take prompt"),
+        ({"callback": print}, TypeError, "Translator does not take callback"),
+        ({"shortlist": "yes"}, TypeError, "shortlist must be True or False; got 'yes'"),
+        ({"shortlist": True, "rules": print}, ValueError, "rules must be None with shortlist"),
+        ({"language": None}, TypeError, "language must be a str; got None"),
+        ({"suppress": [32000]}, ValueError, "suppress must be from 0 to 31999; got 32000"),
+        ({"weights": "int4"}, ValueError, "weights must be one of"),
+    ],
+    ids=shown,
+)
+def test_a_translator_refuses_options_when_it_is_made(options, error, message):
+    with pytest.raises(error, match=message):
+        Translator(find_model("pt"), **options)
+
+
+def test_names_are_read_before_models():
+    for made in (Translator, Transcriber):
+        with pytest.raises(TypeError, match="did you mean 'beam_size'"):
+            made("no such folder", beam_sze=2)
+        with pytest.raises(ValueError, match="beam_size must be from 1 to 256; got 1000"):
+            made("no such folder", beam_size=1000)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"beamsize": 2}, TypeError, "Transcriber has no option 'beamsize'; did you mean 'beam_si"),
+        ({"beam_size": 2.0}, TypeError, "beam_size must be an integer; got 2.0"),
+        ({"patience": 0}, ValueError, "patience must be from"),
+        ({"length_penalty": "1"}, TypeError, "length_penalty must be a number; got '1'"),
+        ({"best_of": 0}, ValueError, "best_of must be from 1 to 4096; got 0"),
+        ({"seed": 0.5}, TypeError, "seed must be an integer; got 0.5"),
+        ({"temperatures": 0.0}, TypeError, "temperatures must be a sequence of numbers; got 0.0"),
+        ({"temperatures": "0"}, TypeError, "temperatures must be a sequence of numbers; got '0'"),
+        ({"temperatures": ()}, ValueError, "temperatures must be at least one number"),
+        ({"temperatures": (0, 1e-39)}, ValueError, r"temperatures\[1\] must be from 1e-12 to"),
+        ({"temperatures": (0, -1)}, ValueError, r"temperatures\[1\] must be from 0 to"),
+        ({"temperatures": (0, np.nan)}, ValueError, r"temperatures\[1\] must be from 0 to"),
+        ({"temperatures": [None]}, TypeError, r"temperatures\[0\] must be a number; got None"),
+        ({"most_repetition": "2"}, TypeError, "most_repetition must be a number; got '2'"),
+        ({"least_score": np.nan}, ValueError, "least_score must be from -inf to inf; got nan"),
+        ({"silence": None}, TypeError, "silence must be a number; got None"),
+        ({"carry_text": 1}, TypeError, "carry_text must be True or False; got 1"),
+    ],
+    ids=shown,
+)  # fmt: skip
+def test_a_transcriber_refuses_options_when_it_is_made(options, error, message):
+    with pytest.raises(error, match=message):
+        Transcriber("no such folder", **options)
+
+
+def test_a_transcriber_offers_names_for_each_call():
+    transcriber = Transcriber(find_speech_model())
+    sound = np.zeros(16000, np.float32)
+    for call in (transcriber.transcribe, transcriber.stream):
+        with pytest.raises(TypeError, match="no option 'langage'; did you mean 'language'"):
+            call(sound, langage="en")
+
+
+# ---- texts ----
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        ("Hello", "texts must be a list or another iterable of str; got 'Hello'"),
+        (b"Hello", "texts must be a list or another iterable of str; got b'Hello'"),
+        (None, "texts must be a list or another iterable of str; got None"),
+        (5, "texts must be a list or another iterable of str; got 5"),
+    ],
+)
+def test_one_text_is_not_many(translator, texts, message):
+    for call in (translator.translate, translator.stream):
+        with pytest.raises(TypeError, match=message):
+            call(texts)  # at once, not when the first is asked for
+
+
+@pytest.mark.parametrize("wrong", [None, 1, b"bytes", ["Yes"], np.str_, 1.5])
+@pytest.mark.parametrize("before", [0, 3, 32, 40])
+def test_a_wrong_text_is_named_and_costs_no_other(translator, wrong, before):
+    texts = ["Yes"] * before + [wrong, "No"]
+    with pytest.raises(TypeError, match=rf"texts\[{before}\] must be a str; got "):
+        translator.translate(texts)
+    stream, given = translator.stream(iter(texts)), []
+    with pytest.raises(TypeError, match=rf"texts\[{before}\] must be a str; got "):
+        given.extend(found.text for found in iter(stream.__next__, None))
+    assert len(given) == before
+
+
+def test_what_texts_raise_comes_after_those_before(translator):
+    def broken():
+        yield from ["Yes"] * 3
+        raise OSError("the disk is gone")
+
+    given = []
+    with pytest.raises(OSError, match="the disk is gone"):
+        for found in translator.stream(broken()):
+            given.append(found.text)
+    assert len(given) == 3
+    with pytest.raises(TypeError, match="decode it"):
+        translator.translate(["Yes", b"bytes"])
