@@ -17,7 +17,8 @@ from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from seq2seq_fast.nn.layers import CrossAttention, Linear
+from seq2seq_fast.nn.attention import CrossAttention
+from seq2seq_fast.nn.linear import Linear
 
 
 class Products(NamedTuple):

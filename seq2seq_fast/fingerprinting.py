@@ -8,7 +8,10 @@ from typing import Any
 import numpy as np
 
 from .contract import reference
-from .nn.layers import SSRU, Linear, Norm, best
+from .nn.linear import Linear
+from .nn.logits import best
+from .nn.norms import Norm
+from .nn.ssru import SSRU
 from .nn.weights import WEIGHTS, Matrix
 from .sdpa.call import attention, integer_attention
 

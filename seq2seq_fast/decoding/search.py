@@ -1,4 +1,4 @@
-"""Decoding: from a model and source tokens to target tokens, by greedy or beam search or sampling.
+"""From a model and source tokens to target tokens, by greedy or beam search or sampling.
 
 One loop serves them all. Every sequence has the same number of beams (1 but for beam search); its
 rows lie one after the other, sequences that are finished leave, and nothing that a sequence gets
@@ -7,7 +7,7 @@ depends on the others.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -15,11 +15,14 @@ import numpy as np
 from ..backends.selection import current
 from ..contract import reference
 from ..graph.program import Program
-from ..nn.layers import best
+from ..nn.logits import best
 from .options import Options
 
 if TYPE_CHECKING:
-    from ..models.encoder_decoder import EncoderDecoder, State
+    from ..models.encoder_decoder import EncoderDecoder
+    from ..nn.decoder import State
+from .candidates import Candidates
+from .sampling import draw
 
 Array = np.ndarray[Any, Any]
 
@@ -45,6 +48,8 @@ class Token(NamedTuple):
 
 
 SOME_TOKENS = 64  # of a result that there is room for at first
+
+
 MOST_STEPS = 32  # in one call of the kernel: between calls, Python hears of Ctrl-C
 
 
@@ -98,7 +103,7 @@ class _Search:
         self.never: Array = np.array(
             [*options.suppress, *(() if model.unk is None else (model.unk,))], np.int64
         )
-        self.vocabulary = _Vocabulary(model, options, samples, self.never)
+        self.vocabulary = Candidates(model, options, samples, self.never)
         if self.vocabulary.union is not None:
             state = state.choosing(self.vocabulary.union)
         # What the first step is to read; None is the model's own beginning.
@@ -226,7 +231,7 @@ class _Search:
         options = self.options
         kept, _, statistics = best(logits, min(max(1, options.top_k), logits.shape[1]))
         chosen = [
-            _draw(row, kept[i] if options.top_k else None, options, self.draws[source])
+            draw(row, kept[i] if options.top_k else None, options, self.draws[source])
             for i, (row, source) in enumerate(zip(logits, self.sources.tolist(), strict=True))
         ]
         columns = np.array([column or 0 for column in chosen])[:, None]
@@ -432,76 +437,6 @@ def mean_over_heads(weights: Array) -> Array:
     return total / np.float32(weights.shape[1])
 
 
-class _Vocabulary:
-    """Which token each column of the logits is: itself, or the one of the source's shortlist."""
-
-    def __init__(self, model: EncoderDecoder, options: Options, samples: int, never: Array) -> None:
-        self.union: Array | None = None
-        self.places: Array | None = None
-        if options.vocabulary is None:
-            return
-        allowed = np.ones(model.vocabulary_size, bool)
-        allowed[never] = False
-        lists = []
-        for i, given in enumerate(options.vocabulary):
-            ids = _rising(given)
-            if not (ids == model.eos).any():
-                raise ValueError(f"vocabulary: the list of source {i} lacks the end, {model.eos}")
-            lists.append(ids[allowed[ids]])
-        if min(map(len, lists)) == 0:
-            raise ValueError("vocabulary: a list has no token that is not suppressed")
-        self.lists = [ids for ids in lists for _ in range(samples)]
-        self.union = lists[0]
-        self.lengths = np.array([len(ids) for ids in self.lists])
-        if len(lists) > 1:
-            wanted = np.zeros(len(allowed), bool)
-            wanted[np.concatenate(lists)] = True
-            self.union = np.flatnonzero(wanted)
-            # Where each source's tokens stand in the union; past its list, nowhere.
-            at = np.cumsum(wanted) - 1
-            self.places = np.zeros((len(self.lists), self.lengths.max()), np.int64)
-            for row, ids in zip(self.places, self.lists, strict=True):
-                row[: len(ids)] = at[ids]
-
-    def arrange(self, logits: Array, sources: Array, beams: int) -> Array:
-        """Logits (rows, union) -> (rows, longest list), each row's own tokens first, then -inf."""
-        if self.union is None or self.places is None:
-            return logits
-        every = np.repeat(sources, beams)
-        own = np.take_along_axis(logits, self.places[every], axis=1)
-        own[np.arange(own.shape[1]) >= self.lengths[every][:, None]] = -np.inf
-        return own
-
-    def own(self, sources: Array) -> tuple[Array, Array, Array] | None:
-        """What arrange() goes by: each source's places, how many it has, and the rows' sources."""
-        return None if self.places is None else (self.places, self.lengths, sources)
-
-    def ids(self, columns: Array, sources: Array, beams: int) -> Array:
-        """The tokens of columns (rows, any)."""
-        if self.union is None:
-            return columns
-        if self.places is None:
-            return self.union[columns]
-        return self.union[self.places[np.repeat(sources, beams)[:, None], columns]]
-
-    def columns(self, ids: Sequence[int], source: int) -> Any:
-        """The columns of those of the tokens that one source may use."""
-        return list(ids) if self.union is None else _places(self.lists[source], ids)
-
-
-def _rising(ids: Sequence[int]) -> Array:
-    """The ids in order, each once."""
-    array = np.asarray(ids, np.int64)
-    return array if (array[1:] > array[:-1]).all() else np.unique(array)
-
-
-def _places(rising: Array, ids: Sequence[int] | Array) -> Array:
-    """Where those of the ids that are in a rising array stand in it."""
-    wanted = np.asarray(ids, np.int64)
-    at = np.minimum(np.searchsorted(rising, wanted), len(rising) - 1)
-    return at[rising[at] == wanted]
-
-
 def _repeats(tokens: list[int], n: int) -> list[int]:
     """The tokens that would make n in a row that were there before."""
     if len(tokens) < n:
@@ -510,27 +445,3 @@ def _repeats(tokens: list[int], n: int) -> list[int]:
     return sorted(
         {tokens[i + n - 1] for i in range(len(tokens) - n + 1) if tokens[i : i + n - 1] == end}
     )
-
-
-def _draw(
-    logits: Array, kept: Array | None, options: Options, bits: np.random.Philox
-) -> int | None:
-    """A token by its probability: the walk goes in the order of ids, in float64. None if there is
-    no token left.
-
-    logits (n,); `kept` are the ones to draw from, all if None.
-    """
-    columns = np.arange(len(logits)) if kept is None else np.sort(kept)
-    if (logits[columns] == -np.inf).all():
-        return None
-    probabilities, _ = reference.softmax(logits[columns][None] / np.float32(options.temperature))
-    weights = probabilities[0].astype(np.float64)
-    if options.top_p < 1:
-        order = np.argsort(-weights, kind="stable")
-        # As many as it takes: those before which the sum had not reached top_p.
-        before = np.cumsum(weights[order]) - weights[order]
-        weights[order[before >= options.top_p * np.cumsum(weights)[-1]]] = 0
-    walk = np.cumsum(weights)
-    point = (int(bits.random_raw()) >> 11) * 2.0**-53 * walk[-1]
-    at = np.searchsorted(walk, point, side="right")
-    return int(columns[min(int(at), int(np.flatnonzero(weights)[-1]))])  # rounding may end past it

@@ -11,23 +11,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from ..nn.layers import (
-    SSRU,
-    Convolution,
-    CrossAttention,
-    Embedding,
-    FeedForward,
-    Heads,
-    LearnedPositions,
-    Linear,
-    Norm,
-    SelfAttention,
-    Sinusoids,
-    SpectrumEmbedding,
-)
+from ..nn.attention import CrossAttention, Heads, SelfAttention
+from ..nn.decoder import Decoder, DecoderLayer
+from ..nn.encoder import Encoder, EncoderLayer
+from ..nn.feed_forward import FeedForward
+from ..nn.linear import Convolution, Linear
+from ..nn.norms import Norm, NormPlace
+from ..nn.positions import LearnedPositions, Sinusoids
+from ..nn.sources import Embedding, SpectrumEmbedding
+from ..nn.ssru import SSRU
 from ..nn.weights import WEIGHTS, Matrix, Rows
 from ..pickling import Origin
-from .encoder_decoder import Decoder, DecoderLayer, Encoder, EncoderDecoder, EncoderLayer, NormPlace
+from .encoder_decoder import EncoderDecoder
 from .formats import ctranslate2, huggingface, marian, sniff
 from .formats.stored import Stored
 from .saving import is_saved, restore

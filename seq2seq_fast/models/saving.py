@@ -20,9 +20,17 @@ from typing import Any
 import numpy as np
 
 from ..aligned import aligned_zeros
-from ..nn import layers
+from ..nn.attention import CrossAttention, Heads, SelfAttention
+from ..nn.decoder import Decoder, DecoderLayer
+from ..nn.encoder import Encoder, EncoderLayer
+from ..nn.feed_forward import FeedForward
+from ..nn.linear import Convolution, Linear
+from ..nn.norms import Norm, NormPlace
+from ..nn.positions import LearnedPositions, Sinusoids
+from ..nn.sources import Embedding, SpectrumEmbedding
+from ..nn.ssru import SSRU
 from ..nn.weights import Matrix
-from . import encoder_decoder as transformer
+from .encoder_decoder import EncoderDecoder
 from .formats import safetensors
 
 __all__ = ["restore", "save"]
@@ -36,16 +44,14 @@ MOST_FLOAT = float(np.finfo(np.float32).max)
 _PARTS: dict[str, type] = {
     part.__name__: part
     for part in (
-        Matrix, layers.Linear, layers.Convolution, layers.Norm, layers.Sinusoids,
-        layers.LearnedPositions, layers.Embedding, layers.SpectrumEmbedding,
-        layers.FeedForward, layers.Heads, layers.SelfAttention, layers.CrossAttention, layers.SSRU,
-        transformer.NormPlace, transformer.EncoderLayer, transformer.DecoderLayer,
-        transformer.Encoder, transformer.Decoder, transformer.EncoderDecoder,
+        Matrix, Linear, Convolution, Norm, Sinusoids, LearnedPositions, Embedding,
+        SpectrumEmbedding, FeedForward, Heads, SelfAttention, CrossAttention, SSRU, NormPlace,
+        EncoderLayer, DecoderLayer, Encoder, Decoder, EncoderDecoder,
     )
 }  # fmt: skip
 
 
-def save(model: transformer.EncoderDecoder, path: str | os.PathLike[str]) -> None:
+def save(model: EncoderDecoder, path: str | os.PathLike[str]) -> None:
     """Write a model to one file, which load() reads by mapping it into memory.
 
     Parameters
@@ -107,7 +113,7 @@ def is_saved(path: Path) -> bool:
     return KEY in safetensors.entries(path).metadata
 
 
-def restore(path: Path) -> transformer.EncoderDecoder:
+def restore(path: Path) -> EncoderDecoder:
     """The model that save() wrote.
 
     Raises
@@ -121,7 +127,7 @@ def restore(path: Path) -> transformer.EncoderDecoder:
         found = json.loads(metadata[KEY])
         if found["version"] != VERSION:
             raise ValueError(f"is of version {found['version']!r}, read is {VERSION}")
-        model = _built(found["model"], transformer.EncoderDecoder, tensors)
+        model = _built(found["model"], EncoderDecoder, tensors)
     except KeyError as error:
         raise ValueError(f"{path}: not a model of seq2seq_fast: {error} is missing") from None
     except (ValueError, TypeError, RecursionError) as error:

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..contract.reference import exp, log, sincos, under_contract
 from ..extras import require
-from ..nn.layers import Linear
+from ..nn.linear import Linear
 from ..nn.weights import Matrix
 from .audio_input import Audio, Sound, open_sound
 

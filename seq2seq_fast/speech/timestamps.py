@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..nn.layers import best
+from ..nn.logits import best
 from .audio import FRAME_RATE
 from .vocabulary import SpeechVocabulary
 

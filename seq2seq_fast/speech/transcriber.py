@@ -19,9 +19,10 @@ import numpy as np
 from ..checks import flag, integer, number, sequence
 from ..decoding.options import LEAST_FACTOR, MOST_FACTOR, MOST_SAMPLES, Options, names_checked
 from ..extras import require
-from ..models.encoder_decoder import State
 from ..models.loading import load
-from ..nn.layers import SpectrumEmbedding, best
+from ..nn.decoder import State
+from ..nn.logits import best
+from ..nn.sources import SpectrumEmbedding
 from .audio import FRAMES, RATE, Recording
 from .audio_input import Audio
 from .config import SpeechConfig

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..contract.reference import under_contract
-from ..models.encoder_decoder import State
+from ..nn.decoder import State
 from .audio import FRAME_RATE, RATE, Recording
 from .languages import language_code
 from .timestamps import parts

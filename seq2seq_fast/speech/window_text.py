@@ -10,8 +10,8 @@ import numpy as np
 
 from ..contract.reference import exp
 from ..decoding.search import Hypothesis
-from ..models.encoder_decoder import State
-from ..nn.layers import best
+from ..nn.decoder import State
+from ..nn.logits import best
 from .timestamps import TimestampRules
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from ..models.encoder_decoder import EncoderDecoder
 from ..models.formats.marian import Shortlist
 from ..models.loading import load, model_file
 from ..models.vocabularies import FilePath, find_vocabulary
-from ..nn.layers import LearnedPositions
+from ..nn.positions import LearnedPositions
 from ..pickling import Result
 from .copying import Masked, is_strange, marks_of, mask, number_spans, numbers, plain_marks, spans
 from .sentences import parts, pieces

@@ -1,7 +1,7 @@
 """The kernel built by other compilers, under sanitizers, and for AArch64 under qemu.
 
-The contract writes problems with their results into a file; tests/backends/replay.c, linked with csrc/, runs
-them and compares every bit. Each case is skipped where its compiler is not installed.
+The contract writes problems with their results into a file; replay.c, linked with csrc/, runs them
+and compares every bit. Each case is skipped where its compiler is not installed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from ml_dtypes import bfloat16
 from seq2seq_fast import KeyValueCache, use
 from seq2seq_fast.contract import reference
 from seq2seq_fast.contract.dtypes import wide
-from seq2seq_fast.nn.layers import Linear, Norm
+from seq2seq_fast.nn.linear import Linear
+from seq2seq_fast.nn.norms import Norm
 from seq2seq_fast.nn.weights import Matrix
 from seq2seq_fast.sdpa.call import Plan
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from seq2seq_fast import Transcriber, Translator, load
 from seq2seq_fast.checks import shown
 from seq2seq_fast.decoding.options import _INTEGERS, _NUMBERS, MOST_BEAMS, Options
-from seq2seq_fast.nn.layers import LearnedPositions
+from seq2seq_fast.nn.positions import LearnedPositions
 from seq2seq_fast.speech.transcriber import find_model as find_speech_model
 from seq2seq_fast.text.translator import find_model
 

@@ -13,7 +13,10 @@ from ml_dtypes import bfloat16
 
 from seq2seq_fast import use
 from seq2seq_fast.contract.reference import ACTIVATIONS
-from seq2seq_fast.nn.layers import SSRU, Cell, Linear, Norm, best
+from seq2seq_fast.nn.linear import Linear
+from seq2seq_fast.nn.logits import best
+from seq2seq_fast.nn.norms import Norm
+from seq2seq_fast.nn.ssru import SSRU, Cell
 from seq2seq_fast.nn.weights import WEIGHTS, Matrix
 
 SIZES = [1, 3, 15, 16, 17, 31, 33, 97]

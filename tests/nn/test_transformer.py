@@ -13,18 +13,14 @@ from tiny_marian import HEADS, WIDTH
 
 from seq2seq_fast import load, use
 from seq2seq_fast.graph.program import Chain
-from seq2seq_fast.models.encoder_decoder import Encoder, EncoderLayer, NormPlace
 from seq2seq_fast.models.formats import marian
-from seq2seq_fast.nn.layers import (
-    Embedding,
-    FeedForward,
-    Heads,
-    Linear,
-    Norm,
-    SelfAttention,
-    Sinusoids,
-    sinusoids,
-)
+from seq2seq_fast.nn.attention import Heads, SelfAttention
+from seq2seq_fast.nn.encoder import Encoder, EncoderLayer
+from seq2seq_fast.nn.feed_forward import FeedForward
+from seq2seq_fast.nn.linear import Linear
+from seq2seq_fast.nn.norms import Norm, NormPlace
+from seq2seq_fast.nn.positions import Sinusoids, sinusoids
+from seq2seq_fast.nn.sources import Embedding
 from seq2seq_fast.nn.weights import Matrix
 
 EOS = 0

@@ -17,16 +17,12 @@ from hypothesis import strategies as st
 from seq2seq_fast import KeyValueCache, attention, load, ragged_attention, use
 from seq2seq_fast.aligned import contiguous
 from seq2seq_fast.backends import native
-from seq2seq_fast.nn.layers import (
-    SSRU,
-    Cell,
-    Convolution,
-    LearnedPositions,
-    Linear,
-    Norm,
-    SpectrumEmbedding,
-    best,
-)
+from seq2seq_fast.nn.linear import Convolution, Linear
+from seq2seq_fast.nn.logits import best
+from seq2seq_fast.nn.norms import Norm
+from seq2seq_fast.nn.positions import LearnedPositions
+from seq2seq_fast.nn.sources import SpectrumEmbedding
+from seq2seq_fast.nn.ssru import SSRU, Cell
 from seq2seq_fast.nn.weights import WEIGHTS, Matrix
 from seq2seq_fast.sdpa.call import integer_attention
 

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...nn.layers import SpectrumEmbedding
+from ...nn.sources import SpectrumEmbedding
 from ..encoder_decoder import EncoderDecoder
 from ..formats import ctranslate2, huggingface, sniff
 from ..loading import model_file

@@ -1,0 +1,63 @@
+"""The SSRU, a recurrent unit in place of a decoder's self-attention."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..backends import native
+from ..backends.selection import current
+from ..contract import reference
+from .checks import must_equal
+from .linear import Linear
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class SSRU:
+    """Simpler simple recurrent unit: Kim et al., "From Research to Production and Back", 2019.
+
+    f = sigmoid(x Wf + bf);  c' = f c + (1 - f) (x W);  the output is relu(c').
+    """
+
+    gates: Linear  # W and Wf side by side
+
+    def __post_init__(self) -> None:
+        must_equal("widths of an SSRU", self.gates.matrix.outputs, 2 * self.gates.matrix.inputs)
+
+    @property
+    def width(self) -> int:
+        return self.gates.matrix.inputs
+
+    def start(self, rows: int) -> Cell:
+        """c before the first step."""
+        return Cell(np.zeros((rows, self.gates.matrix.outputs // 2), np.float32))
+
+    def step(self, x: Array, plus: Array, cell: Cell) -> tuple[Array, Cell]:
+        """x (rows, time, features): one token after the other."""
+        active = current()
+        gates = self.gates(x)
+        outputs = []
+        for t in range(x.shape[1]):
+            now = (gates[:, t], cell.values, plus[:, t])
+            if active.backend == "native":
+                y, values = native.recur(active, *now)
+            else:
+                y, values = reference.recur(*now)
+            outputs.append(y)
+            cell = Cell(values)
+        return outputs[0][:, None] if len(outputs) == 1 else np.stack(outputs, axis=1), cell
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """A recurrent unit's state."""
+
+    values: Array  # (rows, features)
+
+    def select(self, rows: Array) -> Cell:
+        """Of the given rows."""
+        return Cell(self.values[rows])
