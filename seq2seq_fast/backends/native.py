@@ -20,8 +20,8 @@ from ..nn.weights import PANEL
 __all__ = ["ffi", "lib", "why_missing"]
 
 if TYPE_CHECKING:
+    from ..contract.plan import Plan
     from ..nn.weights import Matrix
-    from ..sdpa.call import Plan
     from .selection import Active
 
 try:
@@ -179,7 +179,7 @@ def attention(
     weights: Array | None,
     statistics: Array | None,
 ) -> None:
-    """Fills `out` (and `weights`, `statistics`): see reference.attention for what they are."""
+    """Fills `out` (and `weights`, `statistics`): see contract.attention for what they are."""
     query_at, query = _operand(query)
     key_at, key = _operand(key)
     value_at, value = _operand(value)
@@ -279,7 +279,7 @@ def linear(
     times: Array | None,
     out: Array | None = None,
 ) -> Array:
-    """See reference.linear and reference.integer_linear; into `out`, if it is given."""
+    """See contract.linear and contract.integer_linear; into `out`, if it is given."""
     number, other = _ACTIVATION_NUMBERS[activation], times if plus is None else plus
     if active.tape is not None:
         assert out is None  # a tape gives the array
@@ -322,7 +322,7 @@ def select(weights: Weights, matrix: Matrix, ids: Array) -> Matrix:
 
 
 def norm(active: Active, x: Array, gamma: Array, beta: Array | None, eps: float) -> Array:
-    """See reference.layer_norm and reference.rms_norm."""
+    """See contract.layer_norm and contract.rms_norm."""
     if active.tape is not None:
         return active.tape.norm(x, gamma, beta, eps)
     x, gamma = contiguous(x), contiguous(gamma)
@@ -347,7 +347,7 @@ def norm(active: Active, x: Array, gamma: Array, beta: Array | None, eps: float)
 
 
 def recur(active: Active, gates: Array, cell: Array, plus: Array) -> tuple[Array, Array]:
-    """See reference.recur."""
+    """See contract.recur."""
     if active.tape is not None:
         return active.tape.recur(gates, cell, plus)
     rows, n = cell.shape
@@ -370,7 +370,7 @@ def recur(active: Active, gates: Array, cell: Array, plus: Array) -> tuple[Array
 
 
 def best(active: Active, logits: Array, count: int) -> tuple[Array, Array, Array]:
-    """See reference.best."""
+    """See contract.best."""
     logits = contiguous(logits)
     rows, n = logits.shape
     ids = np.empty((rows, count), np.int64)

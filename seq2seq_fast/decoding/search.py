@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from .. import contract
 from ..backends.selection import current
-from ..contract import reference
 from ..graph.program import Program
 from ..nn.logits import best
 from .options import Options
@@ -77,8 +77,8 @@ def search(model: EncoderDecoder, state: State, options: Options) -> list[list[H
 
 def stream(model: EncoderDecoder, state: State, options: Options) -> Iterator[Token]:
     """The tokens of one sequence, without the end."""
-    running = reference.under_contract(_Search)(model, state, options, 1, tells=True)
-    advance = reference.under_contract(running.advance)
+    running = contract.under_contract(_Search)(model, state, options, 1, tells=True)
+    advance = contract.under_contract(running.advance)
     while running.rows:
         for _, token in advance():
             yield token
@@ -326,7 +326,7 @@ class _Search:
             assert self.paid is not None
             paid = np.minimum(self.paid[row, : self.lengths[source]], np.float32(1))[None]
             least = np.float32(np.finfo(np.float32).tiny)
-            covered = reference.row_sum(reference.log(np.maximum(paid, least)))
+            covered = contract.row_sum(contract.log(np.maximum(paid, least)))
             ranked += options.coverage_penalty * float(covered[0, 0])
         finished = token == self.model.eos
         if finished:

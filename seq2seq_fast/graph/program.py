@@ -17,17 +17,17 @@ import numpy as np
 
 from ..aligned import contiguous
 from ..backends import native, selection
-from ..contract.reference import KEYS, PACKED, QUERIES
+from ..contract.plan import KEYS, PACKED, QUERIES
 from ..nn.attention import History
 from ..nn.ssru import Cell
 from ..sdpa.cache import PANEL, KeyValueCache
 
 if TYPE_CHECKING:
+    from ..contract.plan import Plan
     from ..models.encoder_decoder import EncoderDecoder
     from ..nn.decoder import State
     from ..nn.encoder import Encoder
     from ..nn.sources import Embedding
-    from ..sdpa.call import Plan
 
 Array = np.ndarray[Any, Any]
 

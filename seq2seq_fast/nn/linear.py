@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from .. import contract
 from ..backends import native
 from ..backends.selection import current
-from ..contract import reference
 from ..pickling import Part
 from .weights import Matrix, check_floats
 
@@ -50,9 +50,9 @@ class Linear(Part):
         matrix = self.matrix
         if matrix.scales is None:
             weight = matrix.rows().T
-            result = reference.linear(x, weight, self.bias, activation, plus, times)
+            result = contract.linear(x, weight, self.bias, activation, plus, times)
         else:
-            result = reference.integer_linear(
+            result = contract.integer_linear(
                 x,
                 matrix.integers().T,
                 matrix.scales[: matrix.outputs],

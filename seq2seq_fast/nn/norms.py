@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from .. import contract
 from ..backends import native
 from ..backends.selection import current
-from ..contract import reference
 from .weights import check_floats
 
 Array = np.ndarray[Any, Any]
@@ -34,8 +34,8 @@ class Norm:
         if active.backend == "native":
             return native.norm(active, x, self.gamma, self.beta, self.eps)
         if self.beta is None:
-            return reference.rms_norm(x, self.gamma, self.eps)
-        return reference.layer_norm(x, self.gamma, self.beta, self.eps)
+            return contract.rms_norm(x, self.gamma, self.eps)
+        return contract.layer_norm(x, self.gamma, self.beta, self.eps)
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from .. import contract
 from ..backends import native
 from ..backends.selection import current
-from ..contract import reference
 from .checks import must_equal
 from .linear import Linear
 
@@ -46,7 +46,7 @@ class SSRU:
             if active.backend == "native":
                 y, values = native.recur(active, *now)
             else:
-                y, values = reference.recur(*now)
+                y, values = contract.recur(*now)
             outputs.append(y)
             cell = Cell(values)
         return outputs[0][:, None] if len(outputs) == 1 else np.stack(outputs, axis=1), cell

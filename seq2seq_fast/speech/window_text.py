@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..contract.reference import exp
+from ..contract.functions import exp
 from ..decoding.search import Hypothesis
 from ..nn.decoder import State
 from ..nn.logits import best

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ml_dtypes import bfloat16
 
 from seq2seq_fast import use
-from seq2seq_fast.contract.reference import ACTIVATIONS
+from seq2seq_fast.contract.layers import ACTIVATIONS
 from seq2seq_fast.nn.linear import Linear
 from seq2seq_fast.nn.logits import best
 from seq2seq_fast.nn.norms import Norm
