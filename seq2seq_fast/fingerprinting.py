@@ -9,7 +9,7 @@ import numpy as np
 
 from . import contract
 from .nn.linear import Linear
-from .nn.logits import best
+from .nn.logits import topk_log_softmax
 from .nn.norms import Norm
 from .nn.ssru import SSRU
 from .nn.weights import WEIGHTS, Matrix
@@ -103,11 +103,11 @@ def _add_layers(add: Callable[[Array], None], draw: _Numbers) -> None:
     for weights in WEIGHTS:
         layer = Linear(Matrix.pack(rows).to(weights), bias)
         for activation in contract.ACTIVATIONS:
-            add(layer(x / np.float32(16), activation, plus=other))
-        add(layer(x[:1], times=other[:1]))
+            add(layer(x / np.float32(16), activation, residual=other))
+        add(layer(x[:1], gate=other[:1]))
     add(Norm(x[0], x[1], 1e-6)(x))
     add(Norm(x[0], None, 1e-6)(x))
-    for array in best(x, 7):
+    for array in topk_log_softmax(x, 7):
         add(array)
     unit = SSRU(Linear(Matrix.pack(draw((80, 40), float32))))
     other = other[:, None]

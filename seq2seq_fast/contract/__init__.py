@@ -19,7 +19,16 @@ from .dtypes import narrow, rounded, wide
 from .float_state import subnormals_kept, under_contract
 from .functions import canonical, erf, exp, log, sigmoid, sincos, tanh
 from .integers import integer_products, quantise
-from .layers import ACTIVATIONS, best, integer_linear, layer_norm, linear, recur, rms_norm, softmax
+from .layers import (
+    ACTIVATIONS,
+    integer_linear,
+    layer_norm,
+    linear,
+    rms_norm,
+    softmax,
+    ssru_step,
+    topk_log_softmax,
+)
 from .plan import FIRST_KEY, FIRST_QUERY, KEYS, OFFSET, PACKED, QUERIES, SPAN, Plan
 from .scaled_dot_product import attention, log_sum_exp
 from .sums import BLOCK, LANES, ordered_matmul, row_sum
@@ -37,7 +46,6 @@ __all__ = [
     "SPAN",
     "Plan",
     "attention",
-    "best",
     "canonical",
     "erf",
     "exp",
@@ -50,15 +58,16 @@ __all__ = [
     "narrow",
     "ordered_matmul",
     "quantise",
-    "recur",
     "rms_norm",
     "rounded",
     "row_sum",
     "sigmoid",
     "sincos",
     "softmax",
+    "ssru_step",
     "subnormals_kept",
     "tanh",
+    "topk_log_softmax",
     "under_contract",
     "wide",
 ]

@@ -47,13 +47,14 @@ def linear(
     weight: Array,
     bias: Array | None = None,
     activation: str = "none",
-    plus: Array | None = None,
-    times: Array | None = None,
+    residual: Array | None = None,
+    gate: Array | None = None,
 ) -> Array:
-    """activation(x W + bias), then plus or times an array of the result's shape: x (..., in),
+    """activation(x W + bias), then plus `residual` or times `gate`, arrays of the result's
+    shape: x (..., in),
     weight (in, out), bias (out,) give (..., out)."""
     rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
-    return _finish(x, ordered_matmul(rows, weight), bias, activation, plus, times)
+    return _epilogue(x, ordered_matmul(rows, weight), bias, activation, residual, gate)
 
 
 @under_contract
@@ -64,8 +65,8 @@ def integer_linear(
     input_scale: float,
     bias: Array | None = None,
     activation: str = "none",
-    plus: Array | None = None,
-    times: Array | None = None,
+    residual: Array | None = None,
+    gate: Array | None = None,
 ) -> Array:
     """The like with weights of eight-bit integers (in, out), which are what the real ones gave when
     they were multiplied by `scales` (out,).
@@ -76,24 +77,24 @@ def integer_linear(
     rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
     q, scale = quantise(rows, np.float32(input_scale))
     y = _sums_of_integers(q, weight) * (np.float32(1) / (scale * scales))
-    return _finish(x, y, bias, activation, plus, times)
+    return _epilogue(x, y, bias, activation, residual, gate)
 
 
-def _finish(
+def _epilogue(
     x: Array,
     y: Array,
     bias: Array | None,
     activation: str,
-    plus: Array | None,
-    times: Array | None,
+    residual: Array | None,
+    gate: Array | None,
 ) -> Array:
     if bias is not None:
         y = y + bias
     y = ACTIVATIONS[activation](y).reshape(*x.shape[:-1], y.shape[-1])
-    if plus is not None:
-        y = y + plus
-    if times is not None:
-        y = y * times
+    if residual is not None:
+        y = y + residual
+    if gate is not None:
+        y = y * gate
     return canonical(y)
 
 
@@ -114,13 +115,13 @@ def rms_norm(x: Array, gamma: Array, eps: float) -> Array:
 
 
 @under_contract
-def recur(gates: Array, cell: Array, plus: Array) -> tuple[Array, Array]:
-    """One step of an SSRU, see layers.SSRU: gates (rows, 2 n), the candidate and the forget gate's
-    argument, cell and plus (rows, n) give plus + relu(new cell), and the new cell."""
+def ssru_step(gates: Array, state: Array, residual: Array) -> tuple[Array, Array]:
+    """One step of an SSRU, see nn.ssru: gates (rows, 2 n), the candidate and the forget gate's
+    argument, state and residual (rows, n) give residual + relu(new state), and the new state."""
     candidate, forget = np.split(gates, 2, axis=-1)
     f = sigmoid(forget)
-    cell = f * cell + (np.float32(1) - f) * candidate
-    return canonical(plus + ACTIVATIONS["relu"](cell)), canonical(cell)
+    state = f * state + (np.float32(1) - f) * candidate
+    return canonical(residual + ACTIVATIONS["relu"](state)), canonical(state)
 
 
 @under_contract
@@ -134,7 +135,7 @@ def softmax(x: Array) -> tuple[Array, Array]:
 
 
 @under_contract
-def best(logits: Array, count: int) -> tuple[Array, Array, Array]:
+def topk_log_softmax(logits: Array, count: int) -> tuple[Array, Array, Array]:
     """Of each row of logits (rows, n) the `count` greatest, in order, of equal ones the first (NaN
     counts as -inf): ids and log-probabilities (rows, count), and what is to be subtracted from a
     logit, and then again, to give its log-probability (rows, 2)."""

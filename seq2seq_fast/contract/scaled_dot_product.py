@@ -131,10 +131,10 @@ def _attend_sequence(
                 None if bias is None else wide(bias[some, rows, columns]),
                 None if sinks is None else wide(sinks[some]),
             )
-            out[some, rows] = narrow(_divide(context, total), dtype)
+            out[some, rows] = narrow(_normalize(context, total), dtype)
             if weights is not None:
-                weights[some, rows] = narrow(_divide(np.zeros_like(total), total), dtype)
-                weights[some, rows, columns] = narrow(_divide(e, total), dtype)
+                weights[some, rows] = narrow(_normalize(np.zeros_like(total), total), dtype)
+                weights[some, rows, columns] = narrow(_normalize(e, total), dtype)
             if statistics is not None:
                 statistics[some, rows, :1], statistics[some, rows, 1:] = greatest, total
 
@@ -188,7 +188,7 @@ def log_sum_exp(statistics: Array, dtype: np.dtype[Any]) -> Array:
     return canonical(statistics[..., 0] + log(statistics[..., 1]))
 
 
-def _divide(x: Array, total: Array) -> Array:
+def _normalize(x: Array, total: Array) -> Array:
     """x / total, every NaN the positive quiet one without payload. A sum of 0 says that the row
     sees no key, for the greatest visible score has the weight 1: such a row is zeros."""
     return np.where(total == 0, x.dtype.type(0), canonical(x / total))

@@ -15,7 +15,7 @@ import numpy as np
 from .. import contract
 from ..backends.selection import current
 from ..graph.program import Program
-from ..nn.logits import best
+from ..nn.logits import topk_log_softmax
 from .options import Options
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class _Search:
         self.sources: Array = np.arange(count)  # that are running; of each, its number
         self.steps: Program | _Steps
         # Attention is what a program does not give.
-        if current().backend == "native" and not options.coverage_penalty:
+        if current().runs_programs() and not options.coverage_penalty:
             self.steps = Program.of(model, state, self.beams)
         else:
             self.steps = _Steps(model, state, self.beams, options.coverage_penalty != 0)
@@ -221,7 +221,7 @@ class _Search:
             self.token_scores = np.pad(self.token_scores, room)
 
     def _likeliest(self, logits: Array) -> tuple[Array, Array]:
-        columns, log_probabilities, _ = best(logits, 1)
+        columns, log_probabilities, _ = topk_log_softmax(logits, 1)
         tokens = self.vocabulary.ids(columns, self.sources, 1)[:, 0]
         scores = log_probabilities[:, 0].astype(np.float64)
         tokens[scores == -np.inf] = self.model.eos  # the options leave no token: an end it is
@@ -229,7 +229,7 @@ class _Search:
 
     def _sampled(self, logits: Array) -> tuple[Array, Array]:
         options = self.options
-        kept, _, statistics = best(logits, min(max(1, options.top_k), logits.shape[1]))
+        kept, _, statistics = topk_log_softmax(logits, min(max(1, options.top_k), logits.shape[1]))
         chosen = [
             draw(row, kept[i] if options.top_k else None, options, self.draws[source])
             for i, (row, source) in enumerate(zip(logits, self.sources.tolist(), strict=True))
@@ -245,7 +245,9 @@ class _Search:
     def _beams(self, logits: Array) -> list[tuple[int, Token]]:
         beams, sources = self.beams, len(self.sources)
         place = self.steps.place
-        columns, found = (a[place] for a in best(logits, min(2 * beams, logits.shape[1]))[:2])
+        columns, found = (
+            a[place] for a in topk_log_softmax(logits, min(2 * beams, logits.shape[1]))[:2]
+        )
         ids = self.vocabulary.ids(columns, self.sources, beams).reshape(sources, -1)
         token_scores = found.reshape(sources, -1).astype(np.float64)
         # 1. Of each source the best continuations of all beams, twice as many as there are beams,

@@ -1,8 +1,7 @@
 """attention() and ragged_attention(): what their arguments mean, and every check of them.
 
 A call's shapes and dtypes are checked once and remembered as a Plan, so that the next call of the
-same shapes pays for a look-up only. Then one of the two backends computes: native.attention or
-contract.attention. They take the same arguments and give the same bits.
+same shapes pays for a look-up only. Then the active backend computes.
 """
 
 from __future__ import annotations
@@ -13,11 +12,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .. import contract
-from ..backends import native, selection
+from ..aligned import in_place
+from ..backends.selection import current
 from ..contract.dtypes import as_array, compute_dtype
 from ..contract.plan import FIRST_KEY, FIRST_QUERY, KEYS, OFFSET, QUERIES, SPAN, Plan
 from .arguments import check_out, finite, integers, spans_of
-from .cache import KeyValueCache, unpacked
+from .cache import KeyValueCache
 from .planning import Causal, Window, checked_causal, checked_window, plan_of
 
 Array = np.ndarray[Any, Any]
@@ -344,7 +344,7 @@ def _run(
         check_out(out, plan)
         given = (query, key, value, mask, bias, sinks)
         alone = not any(a is not None and np.may_share_memory(out, a) for a in given)
-        usable = native.in_place(out) and alone
+        usable = in_place(out) and alone
         target = out if usable else np.empty(plan.out_shape, plan.dtype)
     weights = np.empty(plan.weights_shape, plan.dtype) if return_weights else None
     statistics = None
@@ -357,22 +357,9 @@ def _run(
         if statistics is not None:
             statistics[...] = -np.inf, 0
 
-    active = selection.current()
-    if active.tape is not None:
-        assert spans is not None
-        active.tape.attention(plan, query, key, value, scale, spans, target)
-    elif active.isa is not None:
-        native.attention(
-            plan, active.isa, active.threads, query, key, value, scale, cap,
-            mask, bias, sinks, spans, target, weights, statistics,
-        )  # fmt: skip
-    else:
-        if plan.packed:
-            key = unpacked(key)[..., : plan.keys, :]
-        contract.attention(
-            plan, query, key, value, scale, cap,
-            mask, bias, sinks, spans, target, weights, statistics,
-        )  # fmt: skip
+    current().attention(
+        plan, query, key, value, scale, cap, mask, bias, sinks, spans, target, weights, statistics
+    )
     if out is not None and target is not out:
         out[...] = target
     result = target if out is None else out

@@ -122,10 +122,12 @@ def _layers(rng):
                 want = Norm(gamma, shift, 1e-5)(x)
             yield packed(1, 5, n, 0, 1e-5, [x, gamma, shift, want], bias=shift is not None)
         gates, cell, other = draw(4, 2 * n) * 9, draw(4, n), draw(4, n)
-        yield packed(2, 4, n, 0, 0.0, [gates, cell, other, *contract.recur(gates, cell, other)])
+        yield packed(2, 4, n, 0, 0.0, [gates, cell, other, *contract.ssru_step(gates, cell, other)])
         logits = np.rint(draw(6, n) * 5)
         logits[0], logits[1, n // 2] = -np.inf, np.nan
-        yield packed(3, 6, n, min(n, 9), 0.0, [logits, *contract.best(logits, min(n, 9))])
+        yield packed(
+            3, 6, n, min(n, 9), 0.0, [logits, *contract.topk_log_softmax(logits, min(n, 9))]
+        )
 
 
 def _problem(rng, dtype, key_dtype, shape, option):
