@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from . import contract
+from .nn.eager import EAGER
 from .nn.linear import Linear
 from .nn.logits import topk_log_softmax
 from .nn.norms import Norm
@@ -111,8 +112,8 @@ def _add_layers(add: Callable[[Array], None], draw: _Numbers) -> None:
         add(array)
     unit = SSRU(Linear(Matrix.pack(draw((80, 40), float32))))
     other = other[:, None]
-    y, cell = unit.step(other, other, unit.start(5))
-    y, cell = unit.step(y, other, cell)
+    y, cell = unit.step(EAGER, other, other, unit.start(5))
+    y, cell = unit.step(EAGER, y, other, cell)
     add(y[:, 0])
     add(cell.values)
 

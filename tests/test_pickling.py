@@ -89,7 +89,7 @@ def used(model):
     for options in ({}, {"beam_size": 3}):
         model.generate(SOURCES, **options)
         model.generate(SOURCES[:1], **options)
-    model.generate([[2] * 400 + [0]], max_length=2)  # through chains
+    model.generate([[2] * 400 + [0]], max_length=2)  # by row block
     return model
 
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..contract.plan import Plan
+from ..graph.ops import Graph
+from ..graph.steps import Steps, StepState
 
 if TYPE_CHECKING:
     from ..nn.weights import Matrix
@@ -90,11 +92,11 @@ class Backend(abc.ABC):
         """logits (rows, n) -> ids and log-probabilities (rows, k) of the likeliest, the likeliest
         first, and what is to be subtracted from a logit, twice, to give its own, (rows, 2)."""
 
-    def append(self, cache: Any, keys: Array, values: Array) -> bool:
-        """Whether this backend sees to it itself that a step's keys and values are appended to a
-        cache: one that records calls does, and then attends to the cache as it will be."""
-        return False
+    @abc.abstractmethod
+    def encode(self, graph: Graph, x: Array, lengths: Array | None) -> Array:
+        """An encoder's graph, of x (batch, time, width), which may be written over, of which
+        `lengths` (batch,) are there, all if None -> the like."""
 
-    def runs_programs(self) -> bool:
-        """Whether recorded calls can be run: see graph."""
-        return False
+    @abc.abstractmethod
+    def steps(self, graph: Graph, output: LinearWeights, state: StepState) -> Steps:
+        """What runs a decoder's graph step by step, with an output layer after it."""

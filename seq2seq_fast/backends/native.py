@@ -18,6 +18,7 @@ from ..aligned import contiguous, in_place
 __all__ = ["ffi", "lib", "why_missing"]
 
 from ..contract.plan import Plan
+from .backend import LinearWeights
 
 if TYPE_CHECKING:
     from ..nn.weights import Matrix
@@ -200,3 +201,11 @@ def check(status: int, what: str) -> None:
     """Raises for a status that is not S2S_OK."""
     if status != lib.S2S_OK:
         raise MemoryError(f"{what}: no memory for the kernel's scratch buffers")
+
+
+def native_weights(weights: LinearWeights) -> NativeWeights:
+    """The C struct of a linear layer's weights, made once."""
+    if weights.handle is None:
+        weights.handle = NativeWeights(weights.matrix, weights.bias)
+    found: NativeWeights = weights.handle
+    return found

@@ -9,22 +9,18 @@ import numpy as np
 from ..aligned import aligned_zeros, contiguous
 from ..contract.panels import PANEL
 from ..contract.plan import Plan
+from ..graph.ops import Graph
+from ..graph.steps import Steps, StepState
 from . import native
 from .backend import Backend, LinearWeights
 from .native import ACTIVATION_NUMBERS, first_of, floats, integers, operand, strided
+from .native_graph import encode
+from .native_steps import NativeSteps
 
 if TYPE_CHECKING:
     from ..nn.weights import Matrix
 
 Array = np.ndarray[Any, Any]
-
-
-def native_weights(weights: LinearWeights) -> native.NativeWeights:
-    """The C struct of a linear layer's weights, made once."""
-    if weights.handle is None:
-        weights.handle = native.NativeWeights(weights.matrix, weights.bias)
-    found: native.NativeWeights = weights.handle
-    return found
 
 
 class NativeBackend(Backend):
@@ -102,7 +98,7 @@ class NativeBackend(Backend):
         gate: Array | None = None,
         out: Array | None = None,
     ) -> Array:
-        layer, other = native_weights(weights), gate if residual is None else residual
+        layer, other = native.native_weights(weights), gate if residual is None else residual
         x, stride = strided(x)
         other = None if other is None else contiguous(other)
         shape = (*x.shape[:-1], layer.outputs)
@@ -135,7 +131,7 @@ class NativeBackend(Backend):
         shape = (-(-len(ids) // PANEL), *matrix.panels.shape[1:])
         panels = aligned_zeros(shape, matrix.panels.dtype)
         ids = contiguous(np.asarray(ids, np.int64))
-        struct = native_weights(weights).struct
+        struct = native.native_weights(weights).struct
         native.lib.s2s_select(struct, len(ids), integers(ids), native.ffi.from_buffer(panels))
         return matrix.selected(ids, panels)
 
@@ -202,5 +198,8 @@ class NativeBackend(Backend):
         )
         return ids, log_probabilities, statistics
 
-    def runs_programs(self) -> bool:
-        return True
+    def encode(self, graph: Graph, x: Array, lengths: Array | None) -> Array:
+        return encode(self, graph, x, lengths)
+
+    def steps(self, graph: Graph, output: LinearWeights, state: StepState) -> Steps:
+        return NativeSteps(self, graph, output, state)

@@ -9,7 +9,10 @@ import numpy as np
 from .. import contract
 from ..contract.panels import unpacked
 from ..contract.plan import Plan
+from ..graph.ops import Graph
+from ..graph.steps import Steps, StepState
 from .backend import Backend, LinearWeights
+from .numpy_graph import NumpySteps, encode
 
 if TYPE_CHECKING:
     from ..nn.weights import Matrix
@@ -63,3 +66,9 @@ class NumpyBackend(Backend):
 
     def topk_log_softmax(self, logits: Array, k: int) -> tuple[Array, Array, Array]:
         return contract.topk_log_softmax(logits, k)
+
+    def encode(self, graph: Graph, x: Array, lengths: Array | None) -> Array:
+        return encode(self, graph, x, lengths)
+
+    def steps(self, graph: Graph, output: LinearWeights, state: StepState) -> Steps:
+        return NumpySteps(self, graph, output, state)

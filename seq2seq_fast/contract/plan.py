@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,3 +48,46 @@ class Plan:
     def span(self) -> Array:
         """A sequence's, where nothing else is said."""
         return np.array([0, self.queries, 0, self.keys, self.offset, self.keys])
+
+
+UNBOUNDED = 1 << 62  # keys, before or after a position
+
+
+@functools.lru_cache(maxsize=1024)
+def heads_plan(
+    batch: int,
+    heads: tuple[int, int, int],
+    queries: int,
+    keys: int,
+    packed: bool = False,
+    integer_scores: bool = False,
+) -> Plan:
+    """Of a model's attention in float32, where every query sees every key: `heads` are the number
+    of query heads, of key heads, and their width."""
+    count, key_heads, width = heads
+    float32 = np.dtype(np.float32)
+    key_shape = (batch, key_heads, keys, width)
+    return Plan(
+        dtype=float32,
+        key_dtype=float32,
+        bias_dtype=float32,
+        query_shape=(batch, count, queries, width),
+        key_shape=key_shape,
+        value_shape=key_shape,
+        packed=packed,
+        integer_scores=integer_scores,
+        ragged=False,
+        lead=(batch,),
+        heads=count,
+        key_heads=key_heads,
+        queries=queries,
+        keys=keys,
+        width=width,
+        value_width=width,
+        left=UNBOUNDED,
+        right=UNBOUNDED,
+        offset=0,
+        out_shape=(batch, count, queries, width),
+        weights_shape=(batch, count, queries, keys),
+        scale=1.0 / math.sqrt(width),
+    )

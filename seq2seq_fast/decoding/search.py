@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from .. import contract
-from ..backends.selection import current
-from ..graph.program import Program
 from ..nn.logits import topk_log_softmax
 from .options import Options
 
@@ -23,6 +21,7 @@ if TYPE_CHECKING:
     from ..nn.decoder import State
 from .candidates import Candidates
 from .sampling import draw
+from .steps import steps_of
 
 Array = np.ndarray[Any, Any]
 
@@ -124,12 +123,7 @@ class _Search:
             [min(options.max_length or most_tokens(n), left) for n in self.lengths]
         )
         self.sources: Array = np.arange(count)  # that are running; of each, its number
-        self.steps: Program | _Steps
-        # Attention is what a program does not give.
-        if current().runs_programs() and not options.coverage_penalty:
-            self.steps = Program.of(model, state, self.beams)
-        else:
-            self.steps = _Steps(model, state, self.beams, options.coverage_penalty != 0)
+        self.steps = steps_of(model, state, self.beams, attention=options.coverage_penalty != 0)
         self.rows = count * self.beams
         self.position = 0
         # Of each row the tokens so far, and their log-probabilities.
@@ -153,7 +147,7 @@ class _Search:
             or options.prefix is not None
             or options.min_length > 1
             or self.judges_rows
-            or isinstance(self.steps, _Steps)
+            or self.steps.greedy is None
         )
 
     def advance(self) -> list[tuple[int, Token]]:
@@ -161,7 +155,6 @@ class _Search:
         each source's number and token, unless that is the end; nothing with beams."""
         before = self.tokens[: self.rows, self.position - 1] if self.position else self.first
         if self.is_plain:
-            assert isinstance(self.steps, Program)
             left = int(self.limits[self.sources].min()) - self.position
             return self._one_each(
                 *self.steps.greedy(
@@ -175,8 +168,8 @@ class _Search:
             )
         logits = self.vocabulary.arrange(self.steps.step(before), self.sources, self.beams)
         self._adjust(logits)
-        if isinstance(self.steps, _Steps) and self.steps.paid is not None:
-            mean = self.steps.paid
+        if self.steps.attention is not None:
+            mean = self.steps.attention
             self.paid = mean if self.paid is None else self.paid[:, : mean.shape[1]] + mean
         if self.beams > 1:
             return self._beams(logits)
@@ -404,39 +397,6 @@ def _filled(done: Array) -> Array:
     kept = np.arange(count)
     kept[done[:count]] = count + np.flatnonzero(~done[count:])
     return kept
-
-
-class _Steps:
-    """The steps of a search by the model's own step(): what a Program does where there is none."""
-
-    def __init__(self, model: EncoderDecoder, state: State, beams: int, paying: bool) -> None:
-        self.model, self.paying = model, paying
-        self.state = state.select(np.repeat(np.arange(state.rows), beams))
-        self.place = np.arange(self.state.rows)  # rows stay where they are
-        self.paid: Array | None = None  # to each source token in the last step, mean over heads
-
-    def step(self, tokens: Array | None) -> Array:
-        """One token further: tokens (rows,), None at first -> logits (rows, vocabulary)."""
-        wanted = -1 if self.paying else None
-        logits, self.state, weights = self.model.step(tokens, self.state, attention=wanted)
-        self.paid = None if weights is None else mean_over_heads(weights)
-        return logits
-
-    def select(self, rows: Array, sequences: Array | None) -> None:
-        """Go on with the given rows; `sequences` says whose they are, if that changes."""
-        self.state = self.state.select(rows, sequences)
-        self.place = np.arange(len(rows))
-
-    def give_back(self) -> None:
-        """There is nothing to be used again."""
-
-
-def mean_over_heads(weights: Array) -> Array:
-    """(rows, heads, keys) -> (rows, keys), heads added left to right."""
-    total = np.zeros_like(weights[:, 0])
-    for head in range(weights.shape[1]):
-        total = total + weights[:, head]
-    return total / np.float32(weights.shape[1])
 
 
 def _repeats(tokens: list[int], n: int) -> list[int]:

@@ -1,1 +1,5 @@
-"""What a model computes as recorded calls, which the kernel runs at once."""
+"""What a model computes, as ops over numbered buffers: recorded once, run by any backend.
+
+Layers are recorded by calling them with a Recorder; a backend runs the graph, by the schedule that
+suits it and the number of rows.
+"""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,10 +12,11 @@ import numpy as np
 from ..checks import sequence
 from ..contract.float_state import under_contract
 from ..decoding.options import MOST_LENGTH, Options
-from ..decoding.search import Token, mean_over_heads, search, stream
-from ..graph.program import Idle
+from ..decoding.search import Token, search, stream
+from ..decoding.steps import mean_over_heads
 from ..nn.checks import checked_ids, must_equal
 from ..nn.decoder import Decoder, State, Step
+from ..nn.eager import EAGER
 from ..nn.encoder import Encoder, Memory
 from ..pickling import FromFiles, Part
 
@@ -81,9 +82,9 @@ class EncoderDecoder(FromFiles, Part):
                 raise ValueError(f"{name} is {token}, of {self.vocabulary_size} tokens")
 
     @functools.cached_property
-    def idle(self) -> Idle:
-        """Programs of this model's decoder."""
-        return Idle()
+    def idle_steps(self) -> dict[Hashable, list[Any]]:
+        """Of searches that are over the steps, to be used again: see decoding.steps."""
+        return {}
 
     @property
     def vocabulary_size(self) -> int:
@@ -205,7 +206,7 @@ class EncoderDecoder(FromFiles, Part):
         for i, (layer, before, memory) in enumerate(
             zip(self.decoder.layers, state.past, state.memory, strict=True)
         ):
-            x, after, found = layer.step(x, before, memory, i in wanted)
+            x, after, found = layer.step(EAGER, x, before, memory, i in wanted)
             past.append(after)
             if found is not None:
                 weights[i] = found

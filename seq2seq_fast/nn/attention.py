@@ -7,10 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..backends.selection import current
 from ..contract.panels import PANEL
 from ..sdpa.cache import KeyValueCache
-from ..sdpa.call import attention, integer_attention
 from .checks import must_equal
 from .linear import Linear
 
@@ -18,8 +16,6 @@ Array = np.ndarray[Any, Any]
 
 
 SOME_ROWS = 24 * PANEL
-
-
 """Rows of keys and values that are made at a time, so that they are stored out of the cache."""
 
 
@@ -35,6 +31,11 @@ class Heads:
     def __post_init__(self) -> None:
         if min(self.count, self.keys, self.width) < 1 or self.count % self.keys:
             raise ValueError(f"no heads: {self}")
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """The number of query heads, of key heads, and their width."""
+        return self.count, self.keys, self.width
 
     @property
     def query_width(self) -> int:
@@ -75,58 +76,45 @@ class SelfAttention:
     def width(self) -> int:
         return self.projection.matrix.inputs
 
-    def attend(
-        self, every: Array, lengths: Array | None, merged: Array, integer_scores: bool = False
-    ) -> None:
-        """What the projection gave, in heads (batch, heads, time, width), of which `lengths` are
-        there, (batch,) -> what the output layer takes, into merged (batch, time, features)."""
-        count, keys = self.heads.count, self.heads.keys
-        query, key, value = np.split(every, [count, count + keys], axis=1)
-        function = integer_attention if integer_scores else attention
-        function(query, key, value, key_lengths=lengths, out=self.heads.split(merged))
+    def encode(self, ops: Any, x: Any, residual: Any, integer_scores: bool) -> Any:
+        """x -> residual + attention of each sequence to all of itself."""
+        projected = ops.linear(self.projection, x)
+        merged = ops.self_attention(projected, self.heads, integer_scores)
+        return ops.linear(self.output, merged, residual=residual)
 
-    def start(self, rows: int) -> History:
+    def start(self, rows: int) -> DecoderCache:
         """What a decoder's step needs of the steps before: nothing yet."""
-        return History(KeyValueCache(rows, self.heads.keys, self.heads.width, capacity=32), 0)
+        return DecoderCache(KeyValueCache(rows, self.heads.keys, self.heads.width, capacity=32), 0)
 
-    def step(self, x: Array, residual: Array, history: History) -> tuple[Array, History]:
-        """x (rows, time, features): each token attends to those before it, and to itself."""
-        width = self.heads.query_width
-        every = self.projection(x)
-        history = history.append(*self.heads.keys_values(every[..., width:]))
-        merged = np.empty((*x.shape[:2], width), np.float32)
-        attention(
-            self.heads.split(every[..., :width]),
-            history.cache,
-            causal="bottom_right" if x.shape[1] > 1 else False,
-            out=self.heads.split(merged),
-        )
-        return self.output(merged, residual=residual), history
+    def step(self, ops: Any, x: Any, residual: Any, past: Any) -> tuple[Any, Any]:
+        """x -> residual + attention of each token to those before it and to itself, and `past`
+        with it."""
+        projected = ops.linear(self.projection, x)
+        merged, past = ops.past_attention(projected, self.heads, past)
+        return ops.linear(self.output, merged, residual=residual), past
 
 
-class History:
+class DecoderCache:
     """Keys and values of a decoder's steps so far. Never changes, as its holder sees it: histories
     that follow each other share a cache, and one that branches off gets a copy."""
 
     def __init__(self, cache: KeyValueCache, length: int) -> None:
         self.cache, self.length = cache, length
 
-    def append(self, keys: Array, values: Array) -> History:
+    def append(self, keys: Array, values: Array) -> DecoderCache:
         """With some steps more: (rows, heads, steps, width) each."""
         cache = self.cache
-        if current().append(cache, keys, values):
-            return self
         if cache.lengths[0] > self.length:
             cache = cache.copy()
             cache.truncate(self.length)
         cache.append(keys, values)
-        return History(cache, self.length + keys.shape[2])
+        return DecoderCache(cache, self.length + keys.shape[2])
 
-    def select(self, rows: Array) -> History:
+    def select(self, rows: Array) -> DecoderCache:
         """Of the given rows."""
         cache = self.cache.select(rows)
         cache.truncate(self.length)
-        return History(cache, self.length)
+        return DecoderCache(cache, self.length)
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,18 +152,10 @@ class CrossAttention:
         return cache
 
     def step(
-        self, x: Array, residual: Array, memory: KeyValueCache, return_weights: bool
-    ) -> tuple[Array, Array | None]:
-        """x (rows, time, features), the same number of rows to each sequence of the memory: the
-        result and, if asked, the weights (rows, heads, time, longest)."""
-        rows, time, _ = x.shape
-        sequences, width = len(memory.lengths), self.heads.query_width
-        query = self.heads.split(self.query(x).reshape(sequences, -1, width))
-        merged = np.empty((sequences, query.shape[2], width), np.float32)
-        out = self.heads.split(merged)
-        found = attention(query, memory, out=out, return_weights=return_weights)
-        weights = None
-        if return_weights:
-            each = found[1].reshape(sequences, self.heads.count, rows // sequences, time, -1)
-            weights = each.swapaxes(1, 2).reshape(rows, self.heads.count, time, -1)
-        return self.output(merged.reshape(rows, time, width), residual=residual), weights
+        self, ops: Any, x: Any, residual: Any, memory: Any, return_weights: bool
+    ) -> tuple[Any, Any]:
+        """x -> residual + attention to the memory and, if asked, the weights (rows, heads, time,
+        longest)."""
+        query = ops.linear(self.query, x)
+        merged, weights = ops.memory_attention(query, self.heads, memory, return_weights)
+        return ops.linear(self.output, merged, residual=residual), weights

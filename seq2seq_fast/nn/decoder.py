@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..graph.ops import Graph
+from ..graph.recorder import Recorder
+from ..pickling import Part
 from ..sdpa.cache import KeyValueCache
-from .attention import CrossAttention, History, SelfAttention
+from .attention import CrossAttention, DecoderCache, SelfAttention
 from .checks import check_widths, must_equal
 from .feed_forward import FeedForward
 from .linear import Linear
@@ -37,22 +41,22 @@ class DecoderLayer:
         )
 
     def step(
-        self, x: Array, past: Any, memory: KeyValueCache, return_weights: bool
-    ) -> tuple[Array, Any, Array | None]:
-        """x (rows, time, features) -> output, what the next step needs, and if asked the weights
-        (rows, heads, time, keys)."""
+        self, ops: Any, x: Any, past: Any, memory: Any, return_weights: bool = False
+    ) -> tuple[Any, Any, Any]:
+        """x -> output, what the next step needs, and if asked the weights (rows, heads, time,
+        keys)."""
         place = self.past_norm
-        y, past = self.past.step(place.before(x), x, past)
-        x = place.after(y)
+        y, past = self.past.step(ops, place.before(ops, x), x, past)
+        x = place.after(ops, y)
         place = self.attention_norm
-        y, weights = self.attention.step(place.before(x), x, memory, return_weights)
-        x = place.after(y)
+        y, weights = self.attention.step(ops, place.before(ops, x), x, memory, return_weights)
+        x = place.after(ops, y)
         place = self.feed_forward_norm
-        return place.after(self.feed_forward(place.before(x), x)), past, weights
+        return place.after(ops, self.feed_forward(ops, place.before(ops, x), x)), past, weights
 
 
 @dataclass(frozen=True, eq=False)
-class Decoder:
+class Decoder(Part):
     embedding: Embedding
     layers: tuple[DecoderLayer, ...]
     output: Linear
@@ -63,6 +67,15 @@ class Decoder:
         must_equal("widths of a decoder", self.embedding.width, self.output.matrix.inputs)
         must_equal("vocabularies of a decoder", self.embedding.size, self.output.matrix.outputs)
 
+    @functools.cached_property
+    def graph(self) -> Graph:
+        """A step, but for the output layer."""
+        recorder = Recorder()
+        x = recorder.embed(self.embedding)
+        for i, layer in enumerate(self.layers):
+            x, _, _ = layer.step(recorder, x, i, i)
+        return recorder.graph(None, x if self.norm is None else recorder.norm(self.norm, x))
+
 
 @dataclass(frozen=True)
 class State:
@@ -72,7 +85,7 @@ class State:
     """
 
     position: int
-    past: tuple[SSRUState | History, ...]  # of each layer
+    past: tuple[SSRUState | DecoderCache, ...]  # of each layer
     memory: tuple[KeyValueCache, ...]  # of each layer; never changed
     lengths: Array  # (sequences,) of the memory
     rows: int

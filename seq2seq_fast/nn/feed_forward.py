@@ -34,9 +34,9 @@ class FeedForward:
     def width(self) -> int:
         return self.up.matrix.inputs
 
-    def __call__(self, x: Array, residual: Array) -> Array:
-        """x, residual and the result (..., features)."""
-        hidden = self.up(x, self.activation)
+    def __call__(self, ops: Any, x: Any, residual: Any) -> Any:
+        """x -> residual + f(x)."""
+        hidden = ops.linear(self.up, x, self.activation)
         if self.gate is not None:
-            hidden = self.gate(x, gate=hidden)
-        return self.down(hidden, residual=residual)
+            hidden = ops.linear(self.gate, x, gate=hidden)
+        return ops.linear(self.down, hidden, residual=residual)

@@ -38,8 +38,8 @@ class NormPlace:
     norm: Norm
     pre: bool
 
-    def before(self, x: Array) -> Array:
-        return self.norm(x) if self.pre else x
+    def before(self, ops: Any, x: Any) -> Any:
+        return ops.norm(self.norm, x) if self.pre else x
 
-    def after(self, y: Array) -> Array:
-        return y if self.pre else self.norm(y)
+    def after(self, ops: Any, y: Any) -> Any:
+        return y if self.pre else ops.norm(self.norm, y)

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from ..backends.selection import current
 from .checks import must_equal
 from .linear import Linear
 
@@ -34,15 +33,9 @@ class SSRU:
         """c before the first step."""
         return SSRUState(np.zeros((rows, self.gates.matrix.outputs // 2), np.float32))
 
-    def step(self, x: Array, residual: Array, state: SSRUState) -> tuple[Array, SSRUState]:
-        """x (rows, time, features): one token after the other."""
-        gates = self.gates(x)
-        outputs = []
-        for t in range(x.shape[1]):
-            y, values = current().ssru_step(gates[:, t], state.values, residual[:, t])
-            outputs.append(y)
-            state = SSRUState(values)
-        return outputs[0][:, None] if len(outputs) == 1 else np.stack(outputs, axis=1), state
+    def step(self, ops: Any, x: Any, residual: Any, past: Any) -> tuple[Any, Any]:
+        """x -> residual + relu(c'), and the new state."""
+        return ops.ssru_step(self, ops.linear(self.gates, x), residual, past)
 
 
 @dataclass(frozen=True, eq=False)

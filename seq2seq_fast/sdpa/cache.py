@@ -314,7 +314,7 @@ class KeyValueCache:
         """The values, (B, Hk, longest, Dv)."""
         return self._values[:, :, : self._lengths.max(initial=0)].copy()
 
-    def _operands(self, keys: int | None) -> tuple[Array, Array, Array]:
+    def operands(self, keys: int | None = None) -> tuple[Array, Array, Array]:
         """Panels, values and lengths for a kernel; of `keys` keys, or of all that there is room
         for, whose shapes stay the same from step to step."""
         if keys is None:

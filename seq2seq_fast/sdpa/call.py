@@ -133,7 +133,7 @@ def attention(
         if value is not None or key_lengths is not None:
             raise ValueError("a KeyValueCache has its own values and lengths: pass neither")
         longest = mask is not None or bias is not None or return_weights
-        key, value, key_lengths = cache._operands(
+        key, value, key_lengths = cache.operands(
             int(cache.lengths.max(initial=0)) if longest else None
         )
         key_shape = (*value.shape[:-1], cache.width)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..contract.dtypes import SUPPORTED, compute_dtype, is_supported
-from ..contract.plan import Plan
+from ..contract.plan import UNBOUNDED, Plan
 
 Array = np.ndarray[Any, Any]
 Shape = tuple[int, ...]
@@ -19,7 +19,6 @@ Causal = bool | Literal["top_left", "bottom_right"]
 Window = tuple[int | None, int | None]
 
 MOST_LEADING_AXES = 16
-UNBOUNDED = 1 << 62  # keys, before or after a position
 
 
 @functools.lru_cache(maxsize=1024)

@@ -193,7 +193,7 @@ def _problem(rng, dtype, key_dtype, shape, option):
     if packed:
         cache = KeyValueCache(batch, key_heads, width, value_width, capacity=keys, dtype=key_dtype)
         cache.append(k, v)
-        rows, k = k, cache._operands(None)[0]
+        rows, k = k, cache.operands(None)[0]
         if spans is not None and keys % 16:
             last = np.zeros((batch, key_heads, 16, width), key_dtype)
             last[:, :, : keys % 16] = rows[:, :, keys // 16 * 16 :]

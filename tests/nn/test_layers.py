@@ -13,6 +13,7 @@ from ml_dtypes import bfloat16
 
 from seq2seq_fast import use
 from seq2seq_fast.contract.layers import ACTIVATIONS
+from seq2seq_fast.nn.eager import EAGER
 from seq2seq_fast.nn.linear import Linear
 from seq2seq_fast.nn.logits import topk_log_softmax
 from seq2seq_fast.nn.norms import Norm
@@ -219,7 +220,7 @@ def test_ssru(backend, rng, n):
     cell[0, 0] = np.nan
 
     def step():
-        y, after = unit.step(x[:, None], plus[:, None], SSRUState(cell))
+        y, after = unit.step(EAGER, x[:, None], plus[:, None], SSRUState(cell))
         return y, after.values
 
     check(step)

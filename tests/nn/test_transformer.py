@@ -12,7 +12,7 @@ from conftest import assert_same_bits
 from tiny_marian import HEADS, WIDTH
 
 from seq2seq_fast import load, use
-from seq2seq_fast.graph.program import Chain
+from seq2seq_fast.graph.schedule import schedule_of
 from seq2seq_fast.models.formats import marian
 from seq2seq_fast.nn.attention import Heads, SelfAttention
 from seq2seq_fast.nn.encoder import Encoder, EncoderLayer
@@ -161,9 +161,9 @@ def test_alignment_equals_the_equations(backend, file, model):
     [("pre", "float32"), ("pre", "float16"), ("post", "int8"), ("gated", "float32"),
      ("gated", "int8"), ("different heads", "float32")],
 )  # fmt: skip
-def test_many_rows_go_through_chains(backend, rng, weights, kind):
-    """Rows enough for layers not to be called one by one, of widths beyond a block of 256: the bits
-    of NumPy, which calls them so; in a last unit of few rows, too."""
+def test_many_rows_go_block_by_block(backend, rng, weights, kind):
+    """Rows enough not to be run op by op, of widths beyond a block of 256: the bits of NumPy, which
+    runs them so; in a last block of few rows, too."""
     width, inner = 280, 300
 
     def linear(inputs, outputs):
@@ -197,7 +197,7 @@ def test_many_rows_go_through_chains(backend, rng, weights, kind):
     with use(backend="numpy"):
         want = encoder(sources)
     for threads in (1, 2, 3):
-        assert Chain.FEW * threads < 3 * 101
+        assert schedule_of(3, 101, threads) == "by_row_block"
         with use(threads=threads):
             assert_same_bits(encoder(sources).values, want.values)
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from seq2seq_fast import KeyValueCache, attention, load, ragged_attention, use
 from seq2seq_fast.aligned import contiguous
 from seq2seq_fast.backends import native
+from seq2seq_fast.nn.eager import EAGER
 from seq2seq_fast.nn.linear import Convolution, Linear
 from seq2seq_fast.nn.logits import topk_log_softmax
 from seq2seq_fast.nn.norms import Norm
@@ -183,8 +184,8 @@ def test_other_layers(watched, rng, strided):
         assert_same_bits(got, want)
     unit = SSRU(Linear(Matrix.pack(draw(32, 16))))
     x, plus, cell = draw(4, 1, 16), draw(4, 1, 16), draw(4, 16)
-    y, after = unit.step(x, plus, SSRUState(cell))
-    found, found_after = unit.step(off(x), off(plus), SSRUState(off(cell)))
+    y, after = unit.step(EAGER, x, plus, SSRUState(cell))
+    found, found_after = unit.step(EAGER, off(x), off(plus), SSRUState(off(cell)))
     assert_same_bits(found, y)
     assert_same_bits(found_after.values, after.values)
 
@@ -204,7 +205,7 @@ def with_every_array_off(part):
 
 @pytest.mark.parametrize("quantization", [None, "int8"])
 def test_a_models_weights(watched, tmp_path, quantization):
-    """Programs, chains and single calls, with positions that a table holds."""
+    """Both schedules, and single calls, with positions that a table holds."""
     random_ctranslate2.write(tmp_path, positions=300, spread=3.0, quantization=quantization)
     model = load(tmp_path)
     off = with_every_array_off(model)

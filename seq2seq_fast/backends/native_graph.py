@@ -1,0 +1,311 @@
+"""An encoder's graph through the kernel: one call, or chains of row-wise ops between attentions."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..aligned import contiguous
+from ..contract.plan import KEYS, PACKED, QUERIES, SPAN, heads_plan
+from ..graph import ops
+from ..graph.ops import Buffer, Graph
+from ..graph.schedule import SHORT, is_short, schedule_of
+from . import native
+from .numpy_graph import self_attention
+
+if TYPE_CHECKING:
+    from .native_backend import NativeBackend
+
+Array = np.ndarray[Any, Any]
+
+
+def encode(backend: NativeBackend, graph: Graph, x: Array, lengths: Array | None) -> Array:
+    """See Backend.encode."""
+    batch, time, _ = x.shape
+    if schedule_of(batch, time, backend.threads) == "by_row_block":
+        blocks: RowBlocks | None = graph.prepared.get("row_blocks")
+        if blocks is None:
+            blocks = graph.prepared["row_blocks"] = RowBlocks(graph)
+        return blocks.run(backend, x, lengths)
+    if not is_short(batch, time):
+        return EncoderCalls(graph, batch, time).run(backend, x, lengths)
+    # Each program is run by one thread at a time, which takes it and gives it back.
+    idle: list[EncoderCalls] = graph.prepared.setdefault("short", [])
+    try:
+        program = idle.pop()
+    except IndexError:
+        program = EncoderCalls(graph, 1, SHORT)
+    out = program.run(backend, x, lengths)
+    if len(idle) < MOST_IDLE:
+        idle.append(program)
+    return out
+
+
+MOST_IDLE = 4  # as many threads as are likely to be here at a time
+
+
+def address(array: Array) -> int:
+    return int(native.ffi.cast("uintptr_t", native.first_of(array)))
+
+
+class Calls:
+    """A graph's ops with the addresses of what they read and write, as the kernel takes them."""
+
+    INS, OUTS = ("in0", "in1", "in2", "in3"), ("out0", "out1", "out2", "out3")
+    OP = np.dtype(
+        [("kind", "i4"), ("choice", "i4"), ("multiply", "i4"), ("rows", "i8"), ("n", "i8"),
+         ("stride", "i8"), ("number", "f8"),
+         *((name, np.uintp) for name in ("matrix", "problem", "step", *INS, *OUTS))],
+        align=True,
+    )  # fmt: skip
+
+    def __init__(self, sequences: int) -> None:
+        self.sequences = sequences
+        self.held: list[Any] = []  # what the addresses lead to
+        self._listed: list[dict[str, Any]] = []
+
+    def add(
+        self,
+        kind: int,
+        rows: int,
+        ins: tuple[Array | None, ...],
+        outs: tuple[Array, ...],
+        **fields: Any,
+    ) -> dict[str, Any]:
+        self.held.append((ins, outs))
+        op = dict.fromkeys(self.OP.names or (), 0)
+        op |= {"kind": kind, "rows": rows // self.sequences, **fields}
+        for names, arrays in ((self.INS, ins), (self.OUTS, outs)):
+            for name, array in zip(names, arrays, strict=False):
+                op[name] = 0 if array is None else address(array)
+        self._listed.append(op)
+        return op
+
+    def add_rows(self, op: ops.Op, arrays: list[Array]) -> None:
+        """An op that each row goes through by itself; arrays (..., width) by buffer."""
+        if isinstance(op, ops.Linear):
+            layer, x = native.native_weights(op.weights), arrays[op.x.number]
+            other = op.gate if op.residual is None else op.residual
+            self.held.append(layer)
+            self.add(
+                native.lib.S2S_OP_LINEAR, x.size // layer.inputs,
+                (x, None if other is None else arrays[other.number]), (arrays[op.out.number],),
+                choice=native.ACTIVATION_NUMBERS[op.activation], multiply=op.gate is not None,
+                matrix=layer.address,
+            )  # fmt: skip
+        elif isinstance(op, ops.Norm):
+            x, n = arrays[op.x.number], len(op.gamma)
+            beta = None if op.beta is None else contiguous(op.beta)
+            self.add(
+                native.lib.S2S_OP_NORM, x.size // n, (x, contiguous(op.gamma), beta),
+                (arrays[op.out.number],), n=n, number=op.eps,
+            )  # fmt: skip
+        else:
+            raise TypeError(f"no such op: {op}")
+
+    def add_attention(
+        self, plan: Any, query: Array, key: Array, value: Array, spans: Array, out: Array
+    ) -> int:
+        """Returns the address of the problem."""
+        strides = (query.strides, key.strides, value.strides, out.strides)
+        shared = native.attention_problem(plan, *strides, None, None, None, None, None)
+        problem = native.ffi.new("s2s_attention_problem *", shared[0])
+        self.held.append(problem)
+        at = int(native.ffi.cast("uintptr_t", problem))
+        self.add(
+            native.lib.S2S_OP_ATTEND, plan.lead[0], (query, key, value, spans), (out,),
+            problem=at, number=plan.scale,
+        )  # fmt: skip
+        return at
+
+    def finish(self) -> Array:
+        """All of them, (calls,) of s2s_op."""
+        return np.array([tuple(op.values()) for op in self._listed], self.OP)
+
+
+class EncoderCalls:
+    """By op: all rows of a batch go through each op, one call for all of them."""
+
+    def __init__(self, graph: Graph, batch: int, time: int) -> None:
+        assert graph.x is not None
+        slot_of, widths = graph.slots()
+        slots = [np.empty((batch, time, width), np.float32) for width in widths]
+        arrays = [slots[slot] for slot in slot_of]
+        self.x, self.out = arrays[graph.x.number], arrays[graph.out.number]
+        self.spans = np.zeros((batch, len(SPAN)), np.int64)
+        self.spans[:, PACKED] = time
+        calls = Calls(batch)
+        for op in graph.ops:
+            if isinstance(op, ops.SelfAttention):
+                heads = op.heads
+                every = heads.split(arrays[op.projected.number])
+                parts = np.split(every, [heads.count, heads.count + heads.keys], axis=1)
+                plan = heads_plan(batch, heads.sizes, time, time, False, op.integer_scores)
+                out = heads.split(arrays[op.out.number])
+                query, key, value = parts
+                calls.add_attention(plan, query, key, value, self.spans, out)
+            else:
+                calls.add_rows(op, arrays)
+        self.ops, self._held = calls.finish(), calls.held
+        self._of_rows = self.ops["kind"] != native.lib.S2S_OP_ATTEND
+
+    def run(self, backend: NativeBackend, x: Array, lengths: Array | None) -> Array:
+        """x (batch, time, width): of fewer rows than there is room for, if it is one sequence."""
+        batch, time, _ = x.shape
+        self.x[:, :time] = x
+        self.ops["rows"][self._of_rows] = time
+        self.spans[:, QUERIES] = time
+        self.spans[:, KEYS] = time if lengths is None else lengths
+        run_calls(backend, self.ops, batch)
+        return self.out[:, :time].copy()
+
+
+def run_calls(backend: NativeBackend, calls: Array, sequences: int) -> None:
+    """All calls, for the first of the sequences that they were made for."""
+    status = native.lib.s2s_run_program(
+        native.ffi.from_buffer("s2s_op *", calls), len(calls), backend.isa_number,
+        backend.threads, sequences,
+    )  # fmt: skip
+    native.check(status, "program")
+
+
+# ---- by row block ----
+
+
+class RowBlocks:
+    """By row block: rows take part in attention together; between two of them a few rows at a time
+    go through all ops, so that what they are stays in the cache."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.parts: list[tuple[Chain | ops.SelfAttention, int]] = []
+        """Each with the number of the op after it."""
+        listed: list[ops.Op] = []
+        for i, op in enumerate(graph.ops):
+            if isinstance(op, ops.SelfAttention):
+                self.parts += [(Chain(graph, listed, i - len(listed)), i), (op, i + 1)]
+                listed = []
+            else:
+                listed.append(op)
+        if listed:
+            end = len(graph.ops)
+            self.parts.append((Chain(graph, listed, end - len(listed)), end))
+
+    def run(self, backend: NativeBackend, x: Array, lengths: Array | None) -> Array:
+        """x (batch, time, width), which is written over -> the result."""
+        assert self.graph.x is not None
+        arrays = {self.graph.x.number: x}
+        spare: list[Array] = []  # new memory is slow at first
+        projected = {
+            part.projected: part.heads
+            for part, _ in self.parts
+            if isinstance(part, ops.SelfAttention)
+        }
+
+        def room(*shape: int) -> Array:
+            for i, array in enumerate(spare):
+                if array.size == math.prod(shape):
+                    return spare.pop(i).reshape(shape)
+            return np.empty(shape, np.float32)
+
+        for part, end in self.parts:
+            if isinstance(part, Chain):
+                for buffer, replaced in zip(part.results, part.replaced, strict=True):
+                    if replaced is not None:
+                        arrays[buffer.number] = arrays[replaced.number]
+                    elif buffer in projected:
+                        # Each head's rows lie together, as attention reads them.
+                        width = projected[buffer].width
+                        shape = (buffer.width // width, *x.shape[:2], width)
+                        arrays[buffer.number] = room(*shape)
+                    else:
+                        arrays[buffer.number] = room(*x.shape[:2], buffer.width)
+                part.run(backend, *(arrays[b.number] for b in (*part.given, *part.results)))
+                read = [buffer for buffer in part.given if buffer not in part.replaced]
+            else:
+                merged = arrays[part.out.number] = room(*x.shape[:2], part.out.width)
+                self_attention(
+                    backend, part, arrays[part.projected.number].swapaxes(0, 1), lengths, merged
+                )
+                read = [part.projected]
+            spare += [
+                arrays.pop(buffer.number)
+                for buffer in read
+                if self.graph.last_read[buffer.number] < end
+            ]
+        return arrays[self.graph.out.number]
+
+
+class Chain:
+    """Ops that each row goes through by itself, from the graph's op `start` on."""
+
+    LINK = np.dtype(
+        [("matrix", np.uintp), ("activation", "i4"), ("multiply", "i4"), ("gamma", np.uintp),
+         ("beta", np.uintp), ("eps", "f8"), ("x", "i8"), ("other", "i8"), ("out", "i8")],
+        align=True,
+    )  # fmt: skip
+    PLACE = np.dtype([("rows", np.uintp), ("width", "i8"), ("part", "i8")], align=True)
+
+    def __init__(self, graph: Graph, listed: list[ops.Op], start: int) -> None:
+        self.end = start + len(listed)
+        made = [op.out for op in listed]
+        read = dict.fromkeys(buffer for op in listed for buffer in ops.read_by(op))
+        self.given: list[Buffer] = [buffer for buffer in read if buffer not in made]
+        self.results: list[Buffer] = [
+            buffer for buffer in made if graph.last_read.get(buffer.number, -1) >= self.end
+        ]
+        # A result may take the place of what nothing reads any more when it is written.
+        self.replaced: list[Buffer | None] = []
+        for result in self.results:
+            written = start + made.index(result)
+            free = [
+                buffer
+                for buffer in self.given
+                if buffer.width == result.width
+                and graph.last_read[buffer.number] < written
+                and buffer not in self.replaced
+            ]
+            self.replaced.append(free[0] if free else None)
+        places = [*self.given, *made]
+        self._places = np.array([(0, buffer.width, 0) for buffer in places], self.PLACE)
+        self._numbers = [places.index(buffer) for buffer in (*self.given, *self.results)]
+        self._held: list[Any] = []
+        self._links = np.array([self._link(op, places) for op in listed], self.LINK)
+
+    def _link(self, op: ops.Op, places: list[Buffer]) -> tuple[Any, ...]:
+        def number(buffer: Buffer | None) -> int:
+            return -1 if buffer is None else places.index(buffer)
+
+        if isinstance(op, ops.Linear):
+            layer = native.native_weights(op.weights)
+            self._held.append(layer)
+            activation = native.ACTIVATION_NUMBERS[op.activation]
+            other = op.gate if op.residual is None else op.residual
+            return (layer.address, activation, op.gate is not None, 0, 0, 0.0,
+                    *map(number, (op.x, other, op.out)))  # fmt: skip
+        if isinstance(op, ops.Norm):
+            gamma, beta = contiguous(op.gamma), None if op.beta is None else contiguous(op.beta)
+            self._held.append((gamma, beta))
+            return (0, 0, 0, address(gamma), 0 if beta is None else address(beta), op.eps,
+                    *map(number, (op.x, None, op.out)))  # fmt: skip
+        raise TypeError(f"no such op: {op}")
+
+    def run(self, backend: NativeBackend, *arrays: Array) -> None:
+        """Arrays of what is given, then of the results: contiguous, (..., width), or of a result
+        that no op reads in parts, (parts, ..., width / parts)."""
+        places = self._places.copy()
+        for number, array in zip(self._numbers, arrays, strict=True):
+            assert contiguous(array) is array and array.dtype == np.float32
+            places["rows"][number], places["part"][number] = address(array), array.shape[-1]
+        status = native.lib.s2s_chain(
+            native.ffi.from_buffer("s2s_link *", self._links),
+            len(self._links),
+            native.ffi.from_buffer("s2s_place *", places),
+            len(places),
+            backend.isa_number,
+            backend.threads,
+            math.prod(arrays[0].shape[:-1]),
+        )
+        native.check(status, "chain")
