@@ -1,4 +1,4 @@
-"""The README's code runs as it stands and prints what the README says; what it links to is there."""
+"""The README's code runs as it stands and prints what the README says; links lead somewhere."""
 
 from __future__ import annotations
 
