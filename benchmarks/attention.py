@@ -3,8 +3,8 @@
     pip install ".[bench]" torch onnxruntime onnx
     python benchmarks/attention.py [--quick] [--json FILE.json] [--plot FILE.png]
 
-Prints the tables of the README (`--quick`: its nine shapes only) and the goals of the kernel: the
-share of the multiply-add rate and of the read bandwidth, both measured in the same run by
+Prints the tables of README.md beside it (`--quick`: nine shapes only) and the goals of the kernel:
+the share of the multiply-add rate and of the read bandwidth, both measured in the same run by
 machine.c, the cost of a call, memory, and time over the number of keys. Each number of threads
 has a process of its own, since libraries keep their threads once they have started.
 """
@@ -12,6 +12,7 @@ has a process of its own, since libraries keep their threads once they have star
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import statistics
 import subprocess
@@ -25,25 +26,26 @@ import numpy as np
 
 from seq2seq_fast import KeyValueCache, attention, use
 from seq2seq_fast.cli import measuring
+from seq2seq_fast.cli.contestants import CONTESTANTS, describe
 
 ROUNDS = 9
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="the nine shapes of the README only")
+    parser.add_argument("--quick", action="store_true", help="nine shapes only")
     parser.add_argument(
         "--json", type=Path, metavar="FILE.json", help="everything, with the machine"
     )
-    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="the grid on one thread")
+    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="its ratios on one thread")
     parser.add_argument("--part", help=argparse.SUPPRESS)  # of the work, in a process of its own
     options = parser.parse_args()
     if options.part:
         found = goals() if options.part == "goals" else grid(int(options.part), options.quick)
         options.json.write_text(json.dumps(found))
         return
-    print(*measuring.describe(), sep="\n", flush=True)
-    everything = {"machine": measuring.describe(), "date": time.strftime("%Y-%m-%d"), "grid": {}}
+    print(*describe(), sep="\n", flush=True)
+    everything = {"machine": describe(), "date": time.strftime("%Y-%m-%d"), "grid": {}}
     with tempfile.TemporaryDirectory() as folder:
         for part in ("1", "2", "goals"):
             print(f"\n## {part if part == 'goals' else f'Threads: {part}'}\n", flush=True)
@@ -60,10 +62,11 @@ def main() -> None:
     if options.plot:
         from seq2seq_fast.cli.plot import benchmark
 
-        rows = everything["grid"]["1"]
-        names = list(measuring._CONTESTANTS)
-        times = {n: [row["cells"].get(n, {}).get("seconds") for row in rows] for n in names}
-        benchmark([row["shape"] for row in rows], times, options.plot)
+        rows = [
+            (row["shape"], {name: measuring.Cell(**cell) for name, cell in row["cells"].items()})
+            for row in everything["grid"]["1"]
+        ]
+        benchmark([(shape, measuring.ratios(cells)) for shape, cells in rows], options.plot)
 
 
 def grid(threads: int, quick: bool) -> list[dict]:
@@ -72,8 +75,8 @@ def grid(threads: int, quick: bool) -> list[dict]:
     rows, shapes = [], []
 
     def report(shape: measuring.Shape, row: dict[str, measuring.Cell]) -> None:
-        print(measuring.line(shape, row, list(measuring._CONTESTANTS)), flush=True)
-        cells = {name: cell.__dict__ for name, cell in row.items()}
+        print(measuring.line(shape, row, list(CONTESTANTS)), flush=True)
+        cells = {name: dataclasses.asdict(cell) for name, cell in row.items()}
         rows.append({"shape": str(shape), "ratio": measuring.ratio(row), "cells": cells})
         shapes.append(shape)
 

@@ -25,7 +25,7 @@ import soundfile
 from turns import at_most, rounds, share_of_python
 
 from seq2seq_fast import Transcriber, use
-from seq2seq_fast.cli.measuring import describe
+from seq2seq_fast.cli.contestants import describe
 from seq2seq_fast.speech.audio import Recording
 from seq2seq_fast.speech.transcriber import find_model
 

@@ -24,7 +24,7 @@ import numpy as np
 from turns import at_most, rounds
 
 from seq2seq_fast import load, use
-from seq2seq_fast.cli.measuring import describe
+from seq2seq_fast.cli.contestants import describe
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import random_ctranslate2

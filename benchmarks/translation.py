@@ -25,7 +25,7 @@ import limits
 from turns import share_of_python
 
 from seq2seq_fast import Translator, load, save, use
-from seq2seq_fast.cli.measuring import describe
+from seq2seq_fast.cli.contestants import describe
 from seq2seq_fast.text import translator as translate
 from seq2seq_fast.text.translator import find_model
 

@@ -25,7 +25,7 @@ import numpy as np
 import soundfile
 
 from seq2seq_fast import Transcriber
-from seq2seq_fast.cli.measuring import describe
+from seq2seq_fast.cli.contestants import describe
 from seq2seq_fast.speech.transcriber import find_model
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))

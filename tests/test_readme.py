@@ -1,4 +1,4 @@
-"""The README's code runs as it stands and prints what the README says."""
+"""The README's code runs as it stands and prints what the README says; links lead somewhere."""
 
 from __future__ import annotations
 
@@ -7,22 +7,20 @@ import io
 import re
 from pathlib import Path
 
-import numpy as np
 import recordings
 
-README = Path(__file__).parents[1].joinpath("README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAPERS = ("README.md", "CONTRIBUTING.md", "benchmarks/README.md", "csrc/README.md",
+          "csrc/EXPERIMENTS.md")  # fmt: skip
 
 
 def test_examples(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # where talk.wav is
     (tmp_path / "talk.wav").write_bytes(recordings.recording(recordings.NAMES[3]).read_bytes())
-    rng = np.random.default_rng(0)
-    # What the examples take for granted: a batch of two.
-    names = {name: rng.standard_normal((2, 4, 42, 16)) for name in ("query", "key", "value")}
-    for name in ("new_query", "new_key", "new_value"):
-        names[name] = rng.standard_normal((2, 8, 1, 64)).astype(np.float32)
-    blocks = re.findall(r"```python\n(.*?)```\n(?:```\n(.*?)```\n)?", README, flags=re.DOTALL)
-    assert len(blocks) == 7
+    names: dict[str, object] = {}
+    blocks = re.findall(r"```python\n(.*?)```\n```\n(.*?)```\n", README, flags=re.DOTALL)
+    assert len(blocks) == README.count("```python")
     for code, output in blocks:
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
@@ -30,8 +28,27 @@ def test_examples(tmp_path, monkeypatch):
         assert printed.getvalue() == output
 
 
-def test_commands_are_the_first_indented_lines():
+def test_the_setup_is_two_commands_after_its_mark():
     """.ci/run takes them from there."""
-    commands = re.findall(r"^    (.*)$", README, flags=re.MULTILINE)
-    assert commands[0].startswith('pip install ".[demo]" && seq2seq-fast translate "')
-    assert commands[1] == 'pip install ".[test]" && pytest'
+    (block,) = re.findall(r"^<!-- setup -->\n\n((?:    .*\n)+)", README, flags=re.MULTILINE)
+    first, second = (line.strip() for line in block.splitlines())
+    assert first.startswith('pip install ".[demo]" && seq2seq-fast translate "')
+    assert second == 'pip install ".[test]" && pytest'
+
+
+def test_links_lead_somewhere():
+    for paper in PAPERS:
+        folder = (ROOT / paper).parent
+        for path, anchor in re.findall(
+            r"\]\((?!https?:)([^)#]*)(#[^)]*)?\)", (ROOT / paper).read_text(encoding="utf-8")
+        ):
+            target = folder / path if path else ROOT / paper
+            assert target.exists(), f"{paper}: {path}"
+            if anchor:
+                assert anchor in anchors(target), f"{paper}: {path}{anchor}"
+
+
+def anchors(paper: Path) -> set[str]:
+    """Of its headings, as forges make them."""
+    headings = re.findall(r"^#+ (.*)$", paper.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {"#" + re.sub(r"[^\w -]", "", text.lower()).replace(" ", "-") for text in headings}

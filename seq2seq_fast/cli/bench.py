@@ -20,17 +20,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--shape", action="append", type=_sizes, metavar="B,H,Tq,Tk,D",
         help="instead of the usual table; can be given several times",
     )  # fmt: skip
-    parser.add_argument("--plot", metavar="FILE", help="the table as a picture: .png, .svg, .pdf")
+    parser.add_argument("--plot", metavar="FILE", help="ratios as a picture: .png, .svg, .pdf")
 
 
 def run(options: argparse.Namespace) -> None:
-    from . import measuring
+    from . import contestants, measuring
 
     picture = Picture(options.plot) if options.plot else None
     threads = options.threads or 1
     shapes = [measuring.Shape(*sizes) for sizes in options.shape or ()] or measuring.GRID
     about = [
-        *measuring.describe(),
+        *contestants.describe(),
         f"float32, threads: {threads}; microseconds, median ± half the range of",
         f"{measuring.ROUNDS} rounds; error: largest difference from float64\n\n",
     ]
@@ -48,11 +48,10 @@ def run(options: argparse.Namespace) -> None:
     if picture:
         from .plot import benchmark
 
-        times = {
-            name: [row[name].seconds if name in row else None for row in table] for name in table[0]
-        }
-        names = [str(shape) for shape in shapes]
-        picture.draw(lambda file, format: benchmark(names, times, file, format))
+        rows = [
+            (str(shape), measuring.ratios(row)) for shape, row in zip(shapes, table, strict=True)
+        ]
+        picture.draw(lambda file, format: benchmark(rows, file, format))
 
 
 def _sizes(text: str) -> list[int]:

@@ -1,4 +1,4 @@
-"""Pictures: the attention heat map and the benchmark's bars."""
+"""Pictures: the attention heat map and the benchmark's ratios."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ from ..extras import require
 
 if TYPE_CHECKING:
     from ..text.translator import Translation
+    from .measuring import Ratio
 
 __all__ = ["benchmark", "heat_map"]
 
 INCHES_PER_TOKEN = 0.32
+MARKERS = "osD^v"  # of the peers
+RATIO_TICKS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10, 15, 20, 30, 50, 100, 200)
 
 
 def _new_figure(width: float, height: float) -> tuple[Any, Any]:
@@ -96,30 +99,63 @@ def _labels(tokens: Sequence[str]) -> list[str]:
 
 
 def benchmark(
-    shapes: Sequence[str],
-    times: Mapping[str, Sequence[float | None]],
+    rows: Sequence[tuple[str, Mapping[str, Ratio]]],
     file: str | os.PathLike[str] | BinaryIO,
     format: str | None = None,
 ) -> None:
-    """Save bars of times: for each shape one bar per contestant, logarithmic.
+    """Save each shape's ratios as points: right of the line at 1 this package is faster.
+
+    The fastest peer of a shape is filled, its spread a line, its ratio written at the edge. The
+    axis is logarithmic, so that twice as fast and half as fast lie equally far from 1.
 
     Parameters
     ----------
-    shapes : sequence of str
-    times : mapping of str to sequences of float
-        Seconds of each contestant at each shape; None where it has none.
+    rows : sequence of pairs
+        A shape's name, and of every peer how many times as long as this package it takes. Shapes
+        that no peer has computed are left out.
     file, format
         As for heat_map(), whose errors it raises, too.
     """
-    figure, axes = _new_figure(11, 1.5 + 0.22 * len(shapes) * len(times))
-    height = 0.8 / len(times)
-    for i, (name, seconds) in enumerate(times.items()):
-        at = [row + i * height for row in range(len(shapes))]
-        axes.barh(at, [1e6 * (s or 0) for s in seconds], height, label=name)
-    axes.set_yticks([row + 0.4 - height / 2 for row in range(len(shapes))], shapes)
-    axes.invert_yaxis()
+    rows = [row for row in rows if row[1]]
+    peers = list(dict.fromkeys(name for _, ratios in rows for name in ratios))
+    figure, axes = _new_figure(9, 1.5 + 0.32 * len(rows))
+    for number, peer in enumerate(peers):
+        color, marker = f"C{number}", MARKERS[number % len(MARKERS)]
+        axes.plot([], [], marker, color=color, label=peer)  # for the legend
+        for row, (_, ratios) in enumerate(rows):
+            if peer not in ratios:
+                continue
+            fastest = ratios[peer] == min(ratios.values())
+            axes.plot(
+                ratios[peer].median, row, marker, color=color, zorder=3 + fastest,
+                markerfacecolor=color if fastest else "white",
+            )  # fmt: skip
+            if fastest:
+                axes.plot(ratios[peer][1:], [row, row], color=color, zorder=2)
+    for row, (_, ratios) in enumerate(rows):
+        ratio = min(ratios.values()).median
+        axes.annotate(
+            f"{ratio:.2f}", (1.01, row), xycoords=("axes fraction", "data"), va="center",
+            weight="bold" if ratio < 1 else "normal",
+        )  # fmt: skip
+    axes.set_yticks(range(len(rows)), [shape for shape, _ in rows])
+    axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xscale("log")
-    axes.set_xlabel("microseconds (median), less is better")
-    axes.set_ylabel("B, H, Tq, Tk, D")
-    axes.legend()
+    low, high = min(axes.get_xlim()[0], 0.8), max(axes.get_xlim()[1], 1.25)
+    axes.set_xticks([tick for tick in RATIO_TICKS if low <= tick <= high], minor=False)
+    axes.set_xticks([], minor=True)
+    axes.set_xlim(low, high)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}x")
+    axes.axvspan(low, 1, color="0.94", zorder=0)
+    axes.grid(axis="x", color="0.9", zorder=0.5)
+    axes.axvline(1, color="0.3", linewidth=1, zorder=1.5)
+    axes.tick_params(axis="y", length=0)
+    axes.set_xlabel("time of the peer / time of this package")
+    for text, at, side in (("B, H, Tq, Tk, D  ", 0, "right"), ("  fastest", 1, "left")):
+        axes.annotate(text, (at, 1), (0, 5), "axes fraction", "offset points", ha=side)
+    for text, side in (("\u2190 slower  ", "right"), ("  faster \u2192", "left")):
+        axes.annotate(
+            text, (1, 1), (0, 5), ("data", "axes fraction"), "offset points", ha=side
+        )  # fmt: skip
+    figure.legend(loc="outside upper center", ncols=max(1, len(peers)), frameon=False)
     _save(figure, file, format)

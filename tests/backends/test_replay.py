@@ -244,6 +244,7 @@ def check(command, isas):
     return [isa for isa in isas if f" {isa}" in done.stdout]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimise", ["-O3", "-O0"])
 @pytest.mark.parametrize("compiler", ["gcc", "clang"])
 def test_compilers_agree(tmp_path, vectors, compiler, optimise):
@@ -253,6 +254,7 @@ def test_compilers_agree(tmp_path, vectors, compiler, optimise):
 
 
 # Each at the optimisation at which building and running it takes least.
+@pytest.mark.slow
 @pytest.mark.parametrize(("sanitizers", "level"), [("address,undefined", "-O0"), ("thread", "-O1")])
 def test_sanitizers_find_nothing(tmp_path, vectors, sanitizers, level):
     needs("gcc")
@@ -260,6 +262,7 @@ def test_sanitizers_find_nothing(tmp_path, vectors, sanitizers, level):
     check([build(tmp_path, "gcc", flags, HERE), vectors], HERE)
 
 
+@pytest.mark.qemu
 def test_neon_under_qemu(tmp_path, vectors):
     cross, qemu = "aarch64-linux-gnu-gcc", "qemu-aarch64"
     needs(cross, qemu)

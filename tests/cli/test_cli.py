@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,7 +17,8 @@ import pytest
 from commands import COMMAND, ELSEWHERE, one_line, run
 
 import seq2seq_fast
-from seq2seq_fast.cli import main
+from seq2seq_fast.cli import main, plot
+from seq2seq_fast.cli.measuring import Ratio
 from seq2seq_fast.cli.running import COMMANDS
 
 # ---- help and misuse ----
@@ -78,7 +81,8 @@ def test_what_is_not_installed_is_named():
     code = """
 import sys
 sys.modules.update(dict.fromkeys(sys.argv[1].split(","), None))
-from seq2seq_fast.cli import main
+from seq2seq_fast.cli import main, plot
+from seq2seq_fast.cli.measuring import Ratio
 sys.exit(main(sys.argv[2:]))
 """
 
@@ -185,7 +189,8 @@ class Interrupt:
         if name == {module!r}:
             os.kill(os.getpid(), signal.SIGINT)
 sys.meta_path.insert(0, Interrupt())
-from seq2seq_fast.cli import main
+from seq2seq_fast.cli import main, plot
+from seq2seq_fast.cli.measuring import Ratio
 sys.exit(main())
 """
     done = run(
@@ -268,6 +273,21 @@ def test_bench(tmp_path, capsys):
         out, err = capsys.readouterr()
         assert out == ""  # told before the work
         assert name.rpartition("/x.png")[0] in one_line(err) or name in one_line(err)
+
+
+def test_bench_picture():
+    """The ratio to the fastest peer is written beside each shape that has one."""
+    rows = [
+        ("1, 8", {"blas": Ratio(3, 2.9, 3.1), "torch": Ratio(0.5, 0.4, 0.6)}),
+        ("2, 8", {}),
+        ("3, 8", {"blas": Ratio(1.25, 1.2, 1.3)}),
+    ]
+    svg = io.BytesIO()
+    plot.benchmark(rows, svg, "svg")
+    texts = re.findall("<!-- (.*?) -->", svg.getvalue().decode())
+    assert [text for text in texts if re.fullmatch(r"\d\.\d\d", text)] == ["0.50", "1.25"]
+    assert {"1, 8", "3, 8", "blas", "torch"} <= {*texts}
+    assert "2, 8" not in texts
 
 
 def test_convert(tmp_path, capsys, monkeypatch):

@@ -15,6 +15,8 @@ from random_ctranslate2 import ACTIVATIONS
 from seq2seq_fast import load
 from seq2seq_fast.models.formats import ctranslate2 as reader
 
+pytestmark = pytest.mark.peers
+
 EOS = 2
 SOURCES = [
     [*np.random.default_rng(3).integers(3, 40, length).tolist(), EOS] for length in (4, 7, 1, 12, 9)

@@ -20,6 +20,8 @@ from random_ctranslate2 import ACTIVATIONS
 
 from seq2seq_fast import load, save
 
+pytestmark = pytest.mark.peers
+
 ROOT = math.sqrt(32)  # of the models' width
 WORDS = [[5, 7, 9], [11, 30, 8, 8, 25], [17]]
 TARGET = [[4, 8, 22], [6], [39, 12, 12, 31]]

@@ -266,6 +266,7 @@ def transformer_tensors(seed, pre, tied, normed, layers=2):
     return tensors
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("pre", [True, False])
 @pytest.mark.parametrize("activation", ["relu", "swish"])

@@ -198,6 +198,7 @@ def check_translations(folder, sources):
     return found
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize("layout", SENTENCEPIECE_LAYOUTS, ids=lambda one: one.__name__)
 def test_a_folder_translates_as_in_ctranslate2(tmp_path, spm, layout):
     folder, source, target, end = layout(tmp_path, spm, None)
@@ -212,6 +213,7 @@ def test_a_folder_translates_as_in_ctranslate2(tmp_path, spm, layout):
         assert vocabulary.decode(ids) == processor(target).decode(plain)
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize("template", [True, False])
 def test_a_tokenizer_json_translates_as_in_ctranslate2(tmp_path, tokenizer, template):
     ids = tokenizer.get_vocab()

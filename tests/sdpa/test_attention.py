@@ -699,6 +699,7 @@ def test_half_types_are_float32_inside(backend, rng):
             assert_same_bits(g, w)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("half", [np.float16, bfloat16], ids=["float16", "bfloat16"])
 def test_every_half_number_is_read_and_written(backend, half):
     """One key: the context is its value. All 65536, as widths of panels and of what is left."""
@@ -915,6 +916,7 @@ def calls(draw):
     return arrays, options
 
 
+@pytest.mark.slow
 @settings(max_examples=1500, deadline=None)
 @given(calls(), st.integers(1, 3))
 def test_any_call_has_the_same_bits_everywhere(call, threads):

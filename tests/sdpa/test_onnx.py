@@ -16,6 +16,8 @@ from ml_dtypes import bfloat16
 from seq2seq_fast import attention, contract
 from seq2seq_fast.contract.dtypes import narrow, wide
 
+pytestmark = pytest.mark.peers
+
 
 def collect():
     """(attributes, inputs by name, outputs by name) of each test case."""

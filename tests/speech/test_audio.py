@@ -23,12 +23,14 @@ def noise(rng, seconds, rate=RATE):
     return (loud * (tones + 0.3 * rng.standard_normal(len(t)))).astype(np.float32)
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize("bands", [80, 128])
 def test_mel_filters(bands):
     want = FeatureExtractor(feature_size=bands).mel_filters
     np.testing.assert_allclose(mel_filters(bands), want, rtol=0, atol=1e-9)
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize("bands", [80, 128])
 def test_spectrum(backend, rng, bands):
     x = noise(rng, 30)

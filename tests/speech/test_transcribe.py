@@ -50,6 +50,8 @@ def sound(seconds, seed=0):
 # ---- what is written ----
 
 
+@pytest.mark.slow
+@pytest.mark.peers
 @pytest.mark.parametrize("beam_size", [1, 5])
 @pytest.mark.parametrize("name", recordings.NAMES)
 def test_the_same_text_as_faster_whisper(transcriber, peer, name, beam_size, monkeypatch):
@@ -66,6 +68,8 @@ def test_the_same_text_as_faster_whisper(transcriber, peer, name, beam_size, mon
     assert found.segments[0].no_speech == pytest.approx(want[0].no_speech_prob, abs=1e-4)
 
 
+@pytest.mark.slow
+@pytest.mark.peers
 def test_long_sound(transcriber, peer):
     """Windows that follow the times, and text that is carried over."""
     x = recordings.all_in_turn()
@@ -84,6 +88,7 @@ def test_long_sound(transcriber, peer):
     assert list(transcriber.stream(x)) == found.segments
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize("name", recordings.NAMES)
 def test_encoder_against_ctranslate2(transcriber, peer, name):
     spectrum = Recording(recordings.recording(name)).window(0, 80)
@@ -92,6 +97,7 @@ def test_encoder_against_ctranslate2(transcriber, peer, name):
     np.testing.assert_allclose(transcriber.model.encode([spectrum]).values, want, atol=1e-3)
 
 
+@pytest.mark.peers
 def test_words(transcriber, peer):
     file = recordings.recording(recordings.NAMES[3])
     segments, _ = peer.transcribe(str(file), beam_size=5, word_timestamps=True)
@@ -465,6 +471,7 @@ def test_any_bytes_give_a_model_or_an_error(folder, flips):
         assert "model.bin" in str(error) or "spectra" in str(error)
 
 
+@pytest.mark.peers
 def test_features_of_the_peer_are_those_of_the_tests(transcriber):
     """That both hear the same is what makes the comparisons above fair."""
     x, _ = soundfile.read(recordings.recording(recordings.NAMES[0]), dtype="float32")

@@ -50,6 +50,7 @@ def noise(kind, seconds):
     return every[kind].astype(np.float32)
 
 
+@pytest.mark.peers
 @given(
     st.lists(st.tuples(st.integers(1, 40), st.sampled_from([0.0, 0.34, 0.5, 1.0]))),
     st.sampled_from([0, 2.5, 6.5]),

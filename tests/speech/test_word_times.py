@@ -50,6 +50,7 @@ def plain(text):
 # ---- recordings with pauses between them ----
 
 
+@pytest.mark.peers
 @pytest.mark.parametrize(
     ("names", "seconds", "noise"),
     [((3, 1), 12, 0.0), ((3, 1), 4, 0.02), ((1, 3), 25, 0.002)],
