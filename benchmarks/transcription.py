@@ -59,7 +59,10 @@ def decoding(transcriber, theirs, memory, features):
 
     def ours():
         (one,) = model.generate(
-            model.start(memory), prompt=[prompt], max_length=TOKENS, suppress=never
+            model.start(memory),
+            decoder_input_ids=[prompt],
+            max_new_tokens=TOKENS,
+            suppress_tokens=never,
         )
         tokens["ours"] = one.tokens
 
@@ -134,7 +137,7 @@ def main() -> None:
                 silence = np.zeros((3000, transcriber.bands), np.float32)
                 never = list(range(transcriber.vocabulary.end, transcriber.model.vocabulary_size))
                 share = share_of_python(
-                    transcriber.model, [silence], max_length=TOKENS, suppress=never
+                    transcriber.model, [silence], max_new_tokens=TOKENS, suppress_tokens=never
                 )
                 print(f"{weights:8} threads {threads} Python's share of a step: {share:.0%}")
 

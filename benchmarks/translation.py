@@ -117,7 +117,7 @@ def main() -> None:
         lists = [translator.shortlist(one) for one in ids] if translator.shortlist else None
         with use(threads=threads):
             alone, together = (
-                share_of_python(translator.model, ids[:n], vocabulary=lists and lists[:n])
+                share_of_python(translator.model, ids[:n], shortlist=lists and lists[:n])
                 for n in (1, 64)
             )
         print(f"{name:42} Python's share of a step {alone:.0%}, of 64 sentences' {together:.0%}")

@@ -41,9 +41,9 @@ class Translator:
         Translator.pulled += 1
         best = [
             SimpleNamespace(text=text.upper() + "'" * i, score=-1.0 - i)
-            for i in range(self.options.get("n_best", 1))
+            for i in range(self.options.get("num_return_sequences", 1))
         ]
-        return best if "n_best" in self.options else best[0]
+        return best if "num_return_sequences" in self.options else best[0]
 
 
 SEGMENTS = [

@@ -76,7 +76,7 @@ def folder(tmp_path):
 
 @pytest.fixture(scope="module")
 def translator():
-    return Translator(find_model("pt"), beam_size=2, shortlist=True)
+    return Translator(find_model("pt"), num_beams=2, shortlist=True)
 
 
 @pytest.fixture(scope="module")
@@ -86,10 +86,10 @@ def transcriber():
 
 def used(model):
     """The model, with all that it keeps from one search for the next."""
-    for options in ({}, {"beam_size": 3}):
+    for options in ({}, {"num_beams": 3}):
         model.generate(SOURCES, **options)
         model.generate(SOURCES[:1], **options)
-    model.generate([[2] * 400 + [0]], max_length=2)  # through chains
+    model.generate([[2] * 400 + [0]], max_new_tokens=2)  # through chains
     return model
 
 
@@ -105,7 +105,7 @@ def test_a_model_pickles_as_what_it_was_loaded_from(folder, again, weights):
     assert len(pickle.dumps(model)) < LITTLE
     read = elsewhere_again(model)
     assert read is not model
-    assert read.generate(SOURCES, beam_size=3) == model.generate(SOURCES, beam_size=3)
+    assert read.generate(SOURCES, num_beams=3) == model.generate(SOURCES, num_beams=3)
     assert read.decoder.output.matrix.type == model.decoder.output.matrix.type
 
 
@@ -158,7 +158,7 @@ def test_a_model_made_by_hand_pickles_its_arrays(folder, again):
         assert found is not one
         assert found.eos == 3
         assert found.nbytes == one.nbytes  # what is shared is shared still
-        assert found.generate(SOURCES, beam_size=2) == one.generate(SOURCES, beam_size=2)
+        assert found.generate(SOURCES, num_beams=2) == one.generate(SOURCES, num_beams=2)
     assert len(pickle.dumps(made)) > made.nbytes
     deep = copy.deepcopy(made)
     assert not np.shares_memory(deep.decoder.output.bias, made.decoder.output.bias)
@@ -293,14 +293,14 @@ def test_a_transcriber_elsewhere(transcriber, heard, elsewhere):
 
 def test_hypotheses_tokens_options(folder, again):
     model = load(folder)
-    every = model.generate(SOURCES, beam_size=3, n_best=2)
+    every = model.generate(SOURCES, num_beams=3, num_return_sequences=2)
     assert again(every) == every
-    tokens = list(model.stream(SOURCES[0], max_length=4))
+    tokens = list(model.stream(SOURCES[0], max_new_tokens=4))
     assert again(tokens) == tokens
-    options = Options(beam_size=np.int64(3), suppress=np.array([1, 2]), prefix=[[1], []])
+    options = Options(num_beams=np.int64(3), suppress_tokens=np.array([1, 2]), prefix=[[1], []])
     assert again(options) == options
     with again(use(backend="numpy", threads=2)):
-        assert model.generate(SOURCES, beam_size=3, n_best=2) == every
+        assert model.generate(SOURCES, num_beams=3, num_return_sequences=2) == every
 
 
 def test_states(folder, again):
@@ -386,8 +386,8 @@ def test_pools(method, folder, translator):
     context = multiprocessing.get_context(method)
     with ProcessPoolExecutor(2, mp_context=context) as pool:
         translated = [pool.submit(translator.translate, TEXTS) for _ in range(2)]
-        generated = pool.submit(model.generate, SOURCES, beam_size=3)
-        assert generated.result() == model.generate(SOURCES, beam_size=3)
+        generated = pool.submit(model.generate, SOURCES, num_beams=3)
+        assert generated.result() == model.generate(SOURCES, num_beams=3)
         for one in translated:
             found = one.result()
             assert [fields(each) for each in found] == want

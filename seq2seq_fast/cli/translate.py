@@ -77,13 +77,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
     add = parser.add_argument_group("search").add_argument
-    add("--num-beams", dest="beam_size", type=count, metavar="N", help="(default: 1)")
+    add("--num-beams", dest="num_beams", type=count, metavar="N", help="(default: 1)")
     add(
-        "--num-return-sequences", dest="n_best", type=count, metavar="N",
+        "--num-return-sequences", dest="num_return_sequences", type=count, metavar="N",
         help="the N best of the beams, a line each (default: 1)",
     )  # fmt: skip
     add(
-        "--max-new-tokens", dest="max_length", type=count, metavar="N",
+        "--max-new-tokens", dest="max_new_tokens", type=count, metavar="N",
         help="of a sentence (default: by its own length)",
     )  # fmt: skip
     add("--length-penalty", type=number, metavar="X", help="(default: 1)")
@@ -92,7 +92,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="more than 1: against tokens that are there already (default: 1)",
     )  # fmt: skip
     add(
-        "--no-repeat-ngram-size", dest="no_repeat_ngram", type=count, metavar="N",
+        "--no-repeat-ngram-size", dest="no_repeat_ngram_size", type=count, metavar="N",
         help="no N tokens in a row occur twice",
     )  # fmt: skip
 
@@ -137,7 +137,7 @@ def _check(options: argparse.Namespace) -> None:
         raise ValueError("--attention shows one text: give it as the only argument")
     if options.model and options.to:
         raise ValueError("--to chooses a model, and so does --model: give one of them")
-    beams, best = options.beam_size or 1, options.n_best or 1
+    beams, best = options.num_beams or 1, options.num_return_sequences or 1
     if best > beams:
         raise ValueError(f"--num-return-sequences is {best}: give at least as many --num-beams")
 
@@ -174,8 +174,8 @@ def _translator(options: argparse.Namespace) -> Translator:
             )
         source = source_language(to)
     search = given(
-        options, "vocabulary", "max_source_tokens", "beam_size", "n_best", "max_length",
-        "length_penalty", "repetition_penalty", "no_repeat_ngram",
+        options, "vocabulary", "max_source_tokens", "num_beams", "num_return_sequences",
+        "max_new_tokens", "length_penalty", "repetition_penalty", "no_repeat_ngram_size",
     )  # fmt: skip
     return Translator(
         model,

@@ -241,12 +241,12 @@ class EncoderDecoder(FromFiles, Part):
         sources : sequence of sequences of int, or of ndarrays of float32, or a State
             As for encode(); or a state with one row to a sequence, to go on from.
         **options
-            The fields of `seq2seq_fast.decoding.options.Options`: beam_size, n_best, max_length,
-            length_penalty, temperature and so on.
+            The fields of `seq2seq_fast.decoding.options.Options`: num_beams,
+            num_return_sequences, max_new_tokens, length_penalty, temperature and so on.
 
         Returns
         -------
-        list of Hypothesis, or of lists of them, the best first, if `n_best` is given
+        list of Hypothesis, or of lists of them, the best first, if `num_return_sequences` is given
             .tokens, .score and .token_scores; none depends on the other sequences of the batch.
 
         Raises
@@ -259,7 +259,7 @@ class EncoderDecoder(FromFiles, Part):
         >>> from seq2seq_fast import load
         >>> from seq2seq_fast.text.translator import find_model
         >>> model = load(find_model("pt"))
-        >>> found = model.generate([[12, 847, model.eos]], beam_size=4, n_best=2)[0]
+        >>> found = model.generate([[12, 847, model.eos]], num_beams=4, num_return_sequences=2)[0]
         >>> found[0].score >= found[1].score
         True
         """
@@ -269,7 +269,7 @@ class EncoderDecoder(FromFiles, Part):
         else:
             chosen.fit(self, len(sequence("sources", sources, "sequences of token ids")))
         found = search(self, self._begun(sources), chosen)
-        return [one[0] for one in found] if chosen.n_best is None else found
+        return [one[0] for one in found] if chosen.num_return_sequences is None else found
 
     def stream(self, source: Sequence[int] | Array | State, **options: Any) -> Iterator[Token]:
         """Decode one source, yielding each token as soon as it is found.
@@ -289,12 +289,13 @@ class EncoderDecoder(FromFiles, Part):
         Raises
         ------
         TypeError, ValueError
-            As generate() does, before the first token; also for a beam search, n_best or callback.
+            As generate() does, before the first token; also for a beam search,
+            num_return_sequences or callback.
         """
         chosen = Options.of(options, "stream")
-        if chosen.beam_size > 1:
-            raise ValueError(f"beam_size must be 1 for a stream; got {chosen.beam_size}")
-        for name in ("n_best", "callback"):
+        if chosen.num_beams > 1:
+            raise ValueError(f"num_beams must be 1 for a stream; got {chosen.num_beams}")
+        for name in ("num_return_sequences", "callback"):
             if getattr(chosen, name) is not None:
                 raise ValueError(f"{name} must be left out of a stream, which gives each token")
         chosen.fit(self, 1, source.position if isinstance(source, State) else 0)

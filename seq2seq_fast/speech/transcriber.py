@@ -17,7 +17,14 @@ from typing import Any
 import numpy as np
 
 from ..checks import flag, integer, number, sequence
-from ..decoding.options import LEAST_FACTOR, MOST_FACTOR, MOST_SAMPLES, Options, names_checked
+from ..decoding.options import (
+    LEAST_FACTOR,
+    MOST_BEAMS,
+    MOST_FACTOR,
+    MOST_SAMPLES,
+    Options,
+    names_checked,
+)
 from ..extras import require
 from ..models.loading import load
 from ..nn.decoder import State
@@ -102,7 +109,8 @@ class Transcriber:
         carry_text: bool = True,
     ) -> None:
         self.path, self.weights = path, weights
-        self.beam_size, self.patience, self.length_penalty = beam_size, patience, length_penalty
+        self.beam_size = integer("beam_size", beam_size, 1, MOST_BEAMS)
+        self.patience, self.length_penalty = patience, length_penalty
         self.best_of, self.seed = integer("best_of", best_of, 1, MOST_SAMPLES), seed
         self.temperatures = _temperatures(temperatures)
         for temperature in (0, *self.temperatures):
@@ -139,13 +147,16 @@ class Transcriber:
         """Options of generate(): a search at temperature 0, draws at others."""
         if temperature == 0:
             return {
-                "beam_size": self.beam_size,
+                "num_beams": self.beam_size,
                 "patience": self.patience,
                 "length_penalty": self.length_penalty,
             }
         return {
-            "sample": True, "n_best": self.best_of, "seed": self.seed, "temperature": temperature
-        }  # fmt: skip
+            "do_sample": True,
+            "num_return_sequences": self.best_of,
+            "seed": self.seed,
+            "temperature": temperature,
+        }
 
     @property
     def languages(self) -> list[str]:

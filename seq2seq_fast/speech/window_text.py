@@ -60,10 +60,10 @@ def written(by: Transcriber, state: State, opening: list[int], told: list[int]) 
     for temperature in by.temperatures:
         hypothesis: Any = model.generate(
             state,
-            prompt=[opening],
-            max_length=most,
-            suppress=by.never,
-            rules=TimestampRules(vocabulary, by.never_first),
+            decoder_input_ids=[opening],
+            max_new_tokens=most,
+            suppress_tokens=by.never,
+            logits_processor=TimestampRules(vocabulary, by.never_first),
             **by.decoding(temperature),
         )[0]
         one: Hypothesis = hypothesis[0] if temperature else hypothesis

@@ -117,7 +117,7 @@ class Translator:
         Longer sentences are cut at the ends of clauses. By default 80, or what positions the model
         has: models lose content of sentences that are longer than what they have learned from.
     **options
-        How to decode: see `seq2seq_fast.decoding.options.Options`; beam_size, say. Those that are
+        How to decode: see `seq2seq_fast.decoding.options.Options`; num_beams, say. Those that are
         given for each sequence of tokens are left to the model's own generate().
 
     Raises
@@ -151,8 +151,8 @@ class Translator:
         chosen = Options.of_texts(options, Translator)
         if not isinstance(language, str):
             raise TypeError(f"language must be a str; got {shown(language)}")
-        if flag("shortlist", shortlist) and chosen.rules is not None:
-            raise ValueError("rules must be None with shortlist")
+        if flag("shortlist", shortlist) and chosen.logits_processor is not None:
+            raise ValueError("logits_processor must be None with shortlist")
         self.options = options
         self._chosen = chosen
         self.model = load(path, weights=weights)
@@ -184,9 +184,10 @@ class Translator:
 
         Returns
         -------
-        list of Translation, or of lists of them, the best first, if `n_best` was given
-            In the order of the texts. At most n_best of each: the i-th has the i-th of what was
-            found of each sentence, or the last if there are fewer; a blank text has one.
+        list of Translation, or of lists of them, if `num_return_sequences` was given
+            In the order of the texts. At most num_return_sequences of each, the best first: the
+            i-th has the i-th of what was found of each sentence, or the last if there are fewer; a
+            blank text has one.
 
         Raises
         ------
@@ -226,7 +227,7 @@ class Translator:
                 break
             sources = [self._retried(items) for items in sources]
         every = [self._ranked(items) for items in sources]
-        return every if self._chosen.n_best else [ranked[0] for ranked in every]
+        return every if self._chosen.num_return_sequences else [ranked[0] for ranked in every]
 
     def _items(self, text: str) -> list[str | _Part]:
         """A text as what is kept as it is and what is translated, in turn."""
@@ -299,7 +300,7 @@ class Translator:
         parts = sorted(parts, key=lambda part: len(part.ids))
         chosen = self._chosen
         size = SHORTLIST_SENTENCES if self.shortlist else BATCH_SENTENCES
-        rows = chosen.n_best or 1 if chosen.sample else chosen.beam_size
+        rows = chosen.num_return_sequences or 1 if chosen.do_sample else chosen.num_beams
         size = max(1, min(size, BATCH_ROWS // rows))
         start, end = self.vocabulary.start, self.vocabulary.end
         for at in range(0, len(parts), size):
@@ -309,9 +310,9 @@ class Translator:
             ids = [part.ids for part in batch]
             lists = [self.shortlist(source) for source in ids] if self.shortlist else None
             for part, found in zip(
-                batch, self.model.generate(ids, vocabulary=lists, **self.options), strict=True
+                batch, self.model.generate(ids, shortlist=lists, **self.options), strict=True
             ):
-                self._judge(part, [found] if chosen.n_best is None else found)
+                self._judge(part, [found] if chosen.num_return_sequences is None else found)
 
     def _judge(self, part: _Part, hypotheses: list[Hypothesis]) -> None:
         part.hypotheses = hypotheses

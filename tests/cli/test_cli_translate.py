@@ -310,8 +310,8 @@ def test_options_reach_the_translator(fakes, capsys):
     assert fakes.path == "folder"
     assert fakes.options == {
         "language": "de", "vocabulary": __file__, "weights": "int8", "shortlist": True,
-        "beam_size": 4, "max_length": 9, "length_penalty": -0.5, "repetition_penalty": 1.5,
-        "no_repeat_ngram": 3, "copy": False, "max_source_tokens": 40,
+        "num_beams": 4, "max_new_tokens": 9, "length_penalty": -0.5, "repetition_penalty": 1.5,
+        "no_repeat_ngram_size": 3, "copy": False, "max_source_tokens": 40,
     }  # fmt: skip
 
 
@@ -370,7 +370,7 @@ def test_options_and_texts_in_any_order(fakes, capsys):
     ):  # fmt: skip
         assert main(["translate", *arguments]) == 0
         assert capsys.readouterr().out == "A\nB\n"
-        assert fakes.options["beam_size"] == 2
+        assert fakes.options["num_beams"] == 2
     assert main(["translate", "--", "-5°c", "--x"]) == 0
     assert capsys.readouterr().out == "-5°C\n--X\n"
 

@@ -23,7 +23,7 @@ TEXT = "How are you today? The house is 12.5 m wide."
 def test_translator(tmp_path, weights):
     source, target = translate.find_model("pt"), tmp_path / "converted"
     convert(source, target, weights=weights)
-    for options in ({}, {"shortlist": True, "beam_size": 3}):
+    for options in ({}, {"shortlist": True, "num_beams": 3}):
         old = Translator(source, weights=weights, **options).translate([TEXT])[0]
         new = Translator(target, **options).translate([TEXT])[0]
         assert (new.text, new.tokens, new.score) == (old.text, old.tokens, old.score)

@@ -44,8 +44,8 @@ SPECIAL = ["<unk>", "<s>", "</s>"]
 LENGTH = 12
 OPTIONS = {
     "copy": False,
-    "max_length": LENGTH,
-    "min_length": 2,
+    "max_new_tokens": LENGTH,
+    "min_new_tokens": 2,
 }  # CTranslate2's have a token beside the end
 
 
@@ -280,7 +280,7 @@ def check_marian(translator, source, target, ids_of=None):
     sources = [processor(source).encode(text, out_type=ids_of and str) for text in TEXTS]
     if ids_of:
         sources = [[ids_of.get(piece, 1) for piece in pieces] for pieces in sources]
-    want = translator.model.generate([[*ids, 0] for ids in sources], max_length=LENGTH)
+    want = translator.model.generate([[*ids, 0] for ids in sources], max_new_tokens=LENGTH)
     found = translator.translate(TEXTS)
     assert [one.parts[0][1].tokens for one in found] == [one.tokens for one in want]
     if not ids_of:
@@ -295,7 +295,7 @@ def test_one_vocabulary_of_marian(tmp_path, spm):
     write_marian(tmp_path, processor(spm["marian"]).vocab_size())
     (tmp_path / "vocab.enpt.spm").write_bytes(spm["marian"])
     (tmp_path / "tokenizer.json").write_text("of no use")
-    translator = Translator(tmp_path, max_length=LENGTH)
+    translator = Translator(tmp_path, max_new_tokens=LENGTH)
     check_marian(translator, spm["marian"], spm["marian"])
     assert translator.vocabulary.source is translator.vocabulary.target
 
@@ -320,7 +320,7 @@ def test_two_vocabularies_of_marian(tmp_path, spm, names, config):
         (tmp_path / name).write_bytes(one)
     if config:
         (tmp_path / "config.yml").write_text(config)
-    check_marian(Translator(tmp_path, max_length=LENGTH), *data)
+    check_marian(Translator(tmp_path, max_new_tokens=LENGTH), *data)
 
 
 def test_ids_of_marian_in_yaml(tmp_path, spm):
@@ -333,7 +333,7 @@ def test_ids_of_marian_in_yaml(tmp_path, spm):
     (tmp_path / "opus.spm32k-spm32k.vocab.yml").write_text(
         "".join(f"{json.dumps(token)}: {i}\n" for token, i in ids.items())
     )
-    translator = Translator(tmp_path, max_length=LENGTH)
+    translator = Translator(tmp_path, max_new_tokens=LENGTH)
     check_marian(translator, spm["en"], spm["pt"], ids)
     assert translator.vocabulary.target.path.name == "opus.spm32k-spm32k.vocab.yml"
 
@@ -627,7 +627,7 @@ def test_a_damaged_sentencepiece_model_translates_or_is_named(tmp_path, spm, fli
     path = tmp_path / "vocab.spm"
     path.write_bytes(data if cut is None else data[: cut % len(data)])
     try:
-        found = Translator(tmp_path, max_length=4).translate(TEXTS)
+        found = Translator(tmp_path, max_new_tokens=4).translate(TEXTS)
         assert len(found) == len(TEXTS)
     except ValueError as error:
         assert str(error).startswith(str(path))
@@ -640,7 +640,7 @@ def test_a_damaged_sentencepiece_model_translates_or_is_named(tmp_path, spm, fli
 def test_damage_that_shows_while_translating(tmp_path, spm, monkeypatch, error, method):
     write_marian(tmp_path, processor(spm["marian"]).vocab_size())
     (tmp_path / "vocab.spm").write_bytes(spm["marian"])
-    translator = Translator(tmp_path, max_length=4)
+    translator = Translator(tmp_path, max_new_tokens=4)
 
     def fail(*given, **options):
         raise error

@@ -157,7 +157,7 @@ def test_nothing_is_copied_if_not_wanted():
 
 
 def test_a_translation_says_whether_it_came_to_its_end():
-    short = Translator(find_model("pt"), max_length=3, copy=False)
+    short = Translator(find_model("pt"), max_new_tokens=3, copy=False)
     cut, whole = short.translate(["The children were playing happily.", "Yes"])
     assert (cut.finished, whole.finished) == (False, True)
 

@@ -185,7 +185,7 @@ def test_shortlist_beams_and_weights(backend):
     source = "How are you today?"
     for options in (
         {"shortlist": True},
-        {"beam_size": 4},
+        {"num_beams": 4},
         {"weights": "float32", "shortlist": True},
     ):
         found = Translator(find_model("pt"), **options).translate([source, "Yes."])
@@ -194,11 +194,11 @@ def test_shortlist_beams_and_weights(backend):
 
 
 @pytest.mark.parametrize(
-    "options", [{"beam_size": 4}, {"beam_size": 70}, {"sample": True, "temperature": 2}], ids=str
+    "options", [{"num_beams": 4}, {"num_beams": 70}, {"do_sample": True, "temperature": 2}], ids=str
 )
 def test_the_best_of_each_text(translator, options):
     """Are those of its sentences, in turn, as the model ranks them."""
-    ranking = Translator(find_model("pt"), n_best=3, **options)
+    ranking = Translator(find_model("pt"), num_return_sequences=3, **options)
     texts = ["I love this city.", "", "Yes. How are you today?\n\nNo."]
     every = ranking.translate(texts)
     assert [len(ranked) for ranked in every] == [3, 1, 3]
@@ -206,7 +206,7 @@ def test_the_best_of_each_text(translator, options):
     sentences = ["I love this city.", "Yes.", "How are you today?", "No."]
     model, vocabulary = ranking.model, ranking.vocabulary
     ids = [[*vocabulary.encode(one), model.eos] for one in sentences]
-    found = model.generate(ids, n_best=3, **options)
+    found = model.generate(ids, num_return_sequences=3, **options)
     love, yes, how, no = (
         [(vocabulary.decode(one.tokens), sum(one.token_scores)) for one in some] for some in found
     )
