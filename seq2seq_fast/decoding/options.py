@@ -50,9 +50,11 @@ class Options:
     num_return_sequences : int, optional
         Return a list of so many hypotheses, the best first; with `do_sample`, so many samples,
         at most 4096.
-    max_new_tokens, min_new_tokens : int
-        Of a result's tokens, the end included; by default at most 10 + 2.5 x the source's own
-        length, or what the model has positions for.
+    max_new_tokens : int, optional
+        A result has at most so many tokens, its end included; by default 10 + 2.5 x the source's
+        own length, or what the model has positions for.
+    min_new_tokens : int
+        The end does not come before so many tokens.
     length_penalty : float
         A sum of log-probabilities is divided by length ** length_penalty before it is compared;
         from -16 to 16.
@@ -93,8 +95,9 @@ class Options:
         For each source the only tokens that may occur, the end among them. Others are not computed,
         and take no part in probabilities.
     logits_processor : callable, optional
-        Called before each choice with the tokens so far, (rows, position), and the logits, (rows,
-        vocabulary), which it may change: rules of a model's own. Not with a shortlist.
+        Called before each choice with the tokens so far, int64 of shape (rows, position), and the
+        logits, float32 of shape (rows, vocabulary); it changes these in place, or returns others.
+        Not with a shortlist.
     callback : callable, optional
         Called with a source's number and each of its tokens as soon as that is found; not with
         beams.
@@ -134,7 +137,7 @@ class Options:
     suppress_tokens: Sequence[int] = ()
     required_tokens: Sequence[int] = ()
     shortlist: Sequence[Sequence[int]] | None = None
-    logits_processor: Callable[[Array, Array], None] | None = None
+    logits_processor: Callable[[Array, Array], Array | None] | None = None
     callback: Callable[[int, Token], Any] | None = None
 
     def __post_init__(self) -> None:

@@ -153,7 +153,7 @@ class _Search:
             or options.do_sample
             or options.logits_processor is not None
             or options.prefix is not None
-            or options.min_new_tokens > 1
+            or options.min_new_tokens > 0
             or self.judges_rows
             or isinstance(self.steps, _Steps)
         )
@@ -371,8 +371,10 @@ class _Search:
         if len(self.never) and vocabulary.union is None:
             logits[:, self.never] = -np.inf
         if options.logits_processor is not None:
-            options.logits_processor(self._so_far(), logits)
-        if self.position + 1 < options.min_new_tokens:
+            changed = options.logits_processor(self._so_far(), logits)
+            if changed is not None and changed is not logits:
+                logits[...] = changed
+        if self.position < options.min_new_tokens:
             for row, source in enumerate(np.repeat(self.sources, self.beams).tolist()):
                 logits[row, vocabulary.columns([self.model.eos], source)] = -np.inf
         if not self.judges_rows:

@@ -189,7 +189,9 @@ def test_length_limits(model):
         assert len(found.token_scores) <= most_tokens(len(ids))
     for beams in (1, 3):
         found = model.generate(SOURCES, min_new_tokens=4, max_new_tokens=6, num_beams=beams)
-        assert all(4 <= len(one.token_scores) <= 6 for one in found)
+        assert all(len(one.tokens) >= 4 and len(one.token_scores) <= 6 for one in found)
+        full = model.generate(SOURCES, min_new_tokens=3, max_new_tokens=3, num_beams=beams)
+        assert all(len(one.tokens) == 3 and not one.finished for one in full)
 
 
 def test_suppressed_and_unknown_tokens_never_occur(model):
@@ -390,18 +392,26 @@ def test_a_search_goes_on_from_a_state(backend, model, options):
         model.generate(model.start(model.encode(SOURCES), beams=2))
 
 
-def test_rules_of_ones_own(backend, model):
+def test_a_logits_processor_changes_or_returns_logits(backend, model):
     """Here: after an even token an odd one."""
     seen = []
 
-    def rules(tokens, logits):
+    def in_place(tokens, logits):
         seen.append(tokens.shape)
         for row, past in zip(logits, tokens, strict=True):
             if len(past) and past[-1] % 2 == 0:
                 row[::2] = -np.inf
 
+    def returned(tokens, logits):
+        changed = logits.copy()
+        in_place(tokens, changed)
+        return changed
+
     for options in ({}, {"num_beams": 2}, {"do_sample": True}):
-        for one in model.generate(SOURCES, logits_processor=rules, max_new_tokens=12, **options):
+        options = {"max_new_tokens": 12, **options}
+        found = model.generate(SOURCES, logits_processor=in_place, **options)
+        assert found == model.generate(SOURCES, logits_processor=returned, **options)
+        for one in found:
             pairs = itertools.pairwise(one.tokens)
             assert all(before % 2 or now % 2 for before, now in pairs)
     assert seen[:2] == [(5, 0), (5, 1)]

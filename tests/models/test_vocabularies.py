@@ -45,7 +45,7 @@ LENGTH = 12
 OPTIONS = {
     "copy": False,
     "max_new_tokens": LENGTH,
-    "min_new_tokens": 2,
+    "min_new_tokens": 1,
 }  # CTranslate2's have a token beside the end
 
 
