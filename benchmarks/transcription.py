@@ -26,8 +26,8 @@ from turns import at_most, rounds, share_of_python
 
 from seq2seq_fast import Transcriber, use
 from seq2seq_fast.cli.measuring import describe
+from seq2seq_fast.demo import find_speech_model
 from seq2seq_fast.speech.audio import Recording
-from seq2seq_fast.speech.transcriber import find_model
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import recordings
@@ -103,7 +103,7 @@ def main() -> None:
     print(*describe(), f"ctranslate2 {ctranslate2.__version__}",
           f"faster-whisper {faster_whisper.__version__}", sep="\n")  # fmt: skip
     print(f"Whisper tiny.en; median ± half the range of {options.rounds} rounds in turn\n")
-    folder, table = str(find_model()), []
+    folder, table = str(find_speech_model()), []
     machine = limits.measure()
     if machine is not None:
         print(machine)

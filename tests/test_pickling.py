@@ -25,8 +25,7 @@ from ml_dtypes import bfloat16
 
 from seq2seq_fast import KeyValueCache, Transcriber, Translator, load, pickling, save, use
 from seq2seq_fast.decoding.options import Options
-from seq2seq_fast.speech.transcriber import find_model as find_speech_model
-from seq2seq_fast.text.translator import find_model
+from seq2seq_fast.demo import find_speech_model, find_translation_model
 
 SOURCES = [[5, 3, 9, 0], [7, 0]]
 TEXTS = ["How are you today?", "", "I love this city.\n\nYes. No."]
@@ -76,12 +75,12 @@ def folder(tmp_path):
 
 @pytest.fixture(scope="module")
 def translator():
-    return Translator(find_model("pt"), num_beams=2, shortlist=True)
+    return Translator(find_translation_model("pt"), shortlist=True)
 
 
 @pytest.fixture(scope="module")
 def transcriber():
-    return Transcriber(find_speech_model(), beam_size=1)
+    return Transcriber(find_speech_model())
 
 
 def used(model):
@@ -245,7 +244,7 @@ def test_a_translation(translator, again):
 
 
 def test_a_translation_needs_its_model_for_nothing_else(tmp_path, elsewhere):
-    for path in find_model("pt").iterdir():
+    for path in find_translation_model("pt").iterdir():
         if path.suffix in (".bin", ".spm"):
             shutil.copy(path, tmp_path)
     translator = Translator(tmp_path)
@@ -272,7 +271,8 @@ def test_many_translations_load_one_model(translator, elsewhere):
 
 @pytest.fixture(scope="module")
 def heard(transcriber):
-    return transcriber.transcribe(recordings.recording(recordings.NAMES[3]), words=True)
+    file = recordings.recording(recordings.NAMES[3])
+    return transcriber.transcribe(file, beam_size=1, word_timestamps=True)
 
 
 def test_a_transcriber_and_what_it_gives(transcriber, heard, again):

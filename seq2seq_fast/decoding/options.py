@@ -28,14 +28,14 @@ Array = np.ndarray[Any, Any]
 P = ParamSpec("P")
 R = TypeVar("R")
 
-MOST_BEAMS = 256
+MAX_BEAMS = 256
 """Each is a row of logits, and wider ones find worse results: Koehn and Knowles, "Six Challenges
 for Neural Machine Translation", 2017."""
-MOST_SAMPLES = 4096
-MOST_LENGTH = 1 << 62  # positions of int64, and room to add to them
-MOST_PENALTY = 16.0
+MAX_SAMPLES = 4096
+MAX_LENGTH = 1 << 62  # positions of int64, and room to add to them
+MAX_PENALTY = 16.0
 """Of length: a power of any length stays finite in float64."""
-LEAST_FACTOR, MOST_FACTOR = 1e-12, 1e12
+MIN_FACTOR, MAX_FACTOR = 1e-12, 1e12
 """What logits are divided by, twice: they stay finite in float32 up to 1e14."""
 
 
@@ -59,8 +59,9 @@ class Options:
         A sum of log-probabilities is divided by length ** length_penalty before it is compared;
         from -16 to 16.
     coverage_penalty : float
-        Times the sum over source tokens of log(min(attention paid, 1)), of the last layer's mean
-        over heads, is added: Wu et al., "Google's Neural Machine Translation System", 2016.
+        Times the sum over source tokens of log(min(sum of cross-attention, 1)), of the last
+        layer's mean over heads, is added: Wu et al., "Google's Neural Machine Translation
+        System", 2016.
     patience : float
         A beam search ends with num_beams * patience hypotheses: Kasai et al., "A Call for
         Clarification in Beam Search", 2022.
@@ -141,12 +142,12 @@ class Options:
     callback: Callable[[int, Token], Any] | None = None
 
     def __post_init__(self) -> None:
-        for name, least, most in _INTEGERS:
+        for name, minimum, maximum in INTEGERS:
             given = getattr(self, name)
             if given is not None or name not in ("num_return_sequences", "max_new_tokens"):
-                self._keep(name, integer(name, given, least, most))
-        for name, lowest, highest in _NUMBERS:
-            self._keep(name, number(name, getattr(self, name), lowest, highest))
+                self._keep(name, integer(name, given, minimum, maximum))
+        for name, low, high in NUMBERS:
+            self._keep(name, number(name, getattr(self, name), low, high))
         for name in ("early_stopping", "do_sample"):
             self._keep(name, flag(name, getattr(self, name)))
         for name in ("suppress_tokens", "required_tokens"):
@@ -199,7 +200,7 @@ class Options:
 
     @classmethod
     def of(cls, given: dict[str, Any], where: str) -> Options:
-        """Those that `where`, a function or class, was given by their names.
+        """Those that `where`, a function, was given by their names.
 
         Raises
         ------
@@ -210,11 +211,10 @@ class Options:
         return cls(**given)
 
     @classmethod
-    def of_texts(cls, given: dict[str, Any], user: type) -> Options:
-        """Those that a class was given, beside its own, for texts, of which each may be several
+    def of_texts(cls, given: dict[str, Any], where: str, function: Callable[..., Any]) -> Options:
+        """Those that `function` was given, beside its own, for texts, of which each may be several
         sequences of tokens."""
-        where = user.__name__
-        known(cls, given, where, also=user)
+        known(cls, given, where, also=function)
         for name in PER_SEQUENCE:
             if name in given:
                 raise TypeError(
@@ -262,39 +262,39 @@ class Options:
                     f" got {array.min()} to {array.max()}"
                 )
         # The last token of a prompt is read in the first step, as the beginning is without one.
-        told = position + max(map(len, of_each.get("decoder_input_ids", ())), default=1) - 1
-        left = model.positions - told
+        read = position + max(map(len, of_each.get("decoder_input_ids", ())), default=1) - 1
+        left = model.positions - read
         if left < 1:
             name = "decoder_input_ids" if "decoder_input_ids" in of_each else "sources"
             raise ValueError(
                 f"{name} must leave room for a token: the model has {model.positions} positions;"
-                f" got {told}, all before the first step"
+                f" got {read}, all before the first step"
             )
         for name in ("max_new_tokens", "min_new_tokens"):
             if (getattr(self, name) or 0) > left:
                 raise ValueError(
                     f"{name} must be at most {left}, since the model has {model.positions}"
-                    f" positions{f', {told} of them taken' if told else ''};"
+                    f" positions{f', {read} of them taken' if read else ''};"
                     f" got {getattr(self, name)}"
                 )
 
 
-_INTEGERS: tuple[tuple[str, int, int | None], ...] = (
-    ("num_beams", 1, MOST_BEAMS),
-    ("num_return_sequences", 1, MOST_SAMPLES),
-    ("max_new_tokens", 1, MOST_LENGTH),
-    ("min_new_tokens", 0, MOST_LENGTH),
+INTEGERS: tuple[tuple[str, int, int | None], ...] = (
+    ("num_beams", 1, MAX_BEAMS),
+    ("num_return_sequences", 1, MAX_SAMPLES),
+    ("max_new_tokens", 1, MAX_LENGTH),
+    ("min_new_tokens", 0, MAX_LENGTH),
     ("top_k", 0, None),
     ("no_repeat_ngram_size", 0, None),
     ("seed", 0, (1 << 128) - 1),  # what the generator of the draws takes
 )
-_NUMBERS = (
-    ("length_penalty", -MOST_PENALTY, MOST_PENALTY),
-    ("coverage_penalty", -MOST_FACTOR, MOST_FACTOR),
-    ("patience", LEAST_FACTOR, MOST_FACTOR),
-    ("temperature", LEAST_FACTOR, MOST_FACTOR),
-    ("top_p", LEAST_FACTOR, 1.0),
-    ("repetition_penalty", LEAST_FACTOR, MOST_FACTOR),
+NUMBERS = (
+    ("length_penalty", -MAX_PENALTY, MAX_PENALTY),
+    ("coverage_penalty", -MAX_FACTOR, MAX_FACTOR),
+    ("patience", MIN_FACTOR, MAX_FACTOR),
+    ("temperature", MIN_FACTOR, MAX_FACTOR),
+    ("top_p", MIN_FACTOR, 1.0),
+    ("repetition_penalty", MIN_FACTOR, MAX_FACTOR),
 )
 PER_SEQUENCE = ("decoder_input_ids", "prefix", "shortlist", "callback")
 
@@ -342,8 +342,8 @@ def _names(of: Callable[..., Any]) -> list[str]:
 
 
 def names_checked(function: Callable[P, R]) -> Callable[P, R]:
-    """Decorator: a function or an ``__init__`` whose callers hear which option a name that it does
-    not know comes nearest to."""
+    """Decorator: a function or an ``__init__`` that refuses an unknown option, and offers the
+    nearest."""
     where = function.__qualname__.removesuffix(".__init__")
 
     @functools.wraps(function)

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..checks import sequence
 from ..contract.reference import under_contract
-from ..decoding.options import MOST_LENGTH, Options
+from ..decoding.options import MAX_LENGTH, Options
 from ..decoding.search import Token, mean_over_heads, search, stream
 from ..graph.program import Idle
 from ..nn.checks import checked_ids, must_equal
@@ -55,8 +55,8 @@ class EncoderDecoder(FromFiles, Part):
     Examples
     --------
     >>> from seq2seq_fast import load
-    >>> from seq2seq_fast.text.translator import find_model
-    >>> model = load(find_model("pt"))
+    >>> from seq2seq_fast.demo import find_translation_model
+    >>> model = load(find_translation_model("pt"))
     >>> source = [[12, 847, model.eos]]
     >>> tokens = model.generate(source)[0].tokens
     >>> state = model.start(model.encode(source))  # the same by hand
@@ -94,7 +94,7 @@ class EncoderDecoder(FromFiles, Part):
     def positions(self) -> int:
         """Tokens that the decoder can read, one after the other."""
         positions = self.decoder.embedding.positions
-        return MOST_LENGTH if positions is None else positions.most
+        return MAX_LENGTH if positions is None else positions.most
 
     @property
     def nbytes(self) -> int:
@@ -198,9 +198,26 @@ class EncoderDecoder(FromFiles, Part):
     def decode(
         self, x: Array, state: State, wanted: Collection[int] = ()
     ) -> tuple[Array, State, dict[int, Array]]:
-        """The decoder's layers: embedded tokens x (rows, time, features) -> what the output layer
-        takes, the state after them, and of the layers in `wanted` the attention
-        (rows, heads, time, source time)."""
+        """The decoder's layers alone, without embedding and output.
+
+        Parameters
+        ----------
+        x : ndarray of float32, shape (rows, time, features)
+            Embedded tokens.
+        state : State
+            From start() or the step before.
+        wanted : collection of int
+            Layers whose cross-attention is returned.
+
+        Returns
+        -------
+        x : ndarray of float32, shape (rows, time, features)
+            What the output layer takes.
+        state : State
+            After these tokens.
+        attention : dict
+            Of each of the layers in `wanted`, of shape (rows, heads, time, source time).
+        """
         past, weights = [], {}
         for i, (layer, before, memory) in enumerate(
             zip(self.decoder.layers, state.past, state.memory, strict=True)
@@ -257,8 +274,8 @@ class EncoderDecoder(FromFiles, Part):
         Examples
         --------
         >>> from seq2seq_fast import load
-        >>> from seq2seq_fast.text.translator import find_model
-        >>> model = load(find_model("pt"))
+        >>> from seq2seq_fast.demo import find_translation_model
+        >>> model = load(find_translation_model("pt"))
         >>> found = model.generate([[12, 847, model.eos]], num_beams=4, num_return_sequences=2)[0]
         >>> found[0].score >= found[1].score
         True
@@ -291,6 +308,15 @@ class EncoderDecoder(FromFiles, Part):
         TypeError, ValueError
             As generate() does, before the first token; also for a beam search,
             num_return_sequences or callback.
+
+        Examples
+        --------
+        >>> from seq2seq_fast import load
+        >>> from seq2seq_fast.demo import find_translation_model
+        >>> model = load(find_translation_model("pt"))
+        >>> source = [12, 847, model.eos]
+        >>> [token.id for token in model.stream(source)] == model.generate([source])[0].tokens
+        True
         """
         chosen = Options.of(options, "stream")
         if chosen.num_beams > 1:
@@ -323,7 +349,8 @@ class EncoderDecoder(FromFiles, Part):
         layer: int = -1,
         head: int | None = None,
     ) -> Array:
-        """How much each of the target tokens looked at each source token.
+        """The cross-attention of one layer: how much each of the target tokens looked at each
+        source token.
 
         Parameters
         ----------
@@ -342,6 +369,21 @@ class EncoderDecoder(FromFiles, Part):
         ------
         TypeError, ValueError
             Tokens that are not in the vocabulary, no such layer or head.
+
+        References
+        ----------
+        Bahdanau et al., "Neural Machine Translation by Jointly Learning to Align and Translate",
+        2015, section 5.2.
+
+        Examples
+        --------
+        >>> from seq2seq_fast import load
+        >>> from seq2seq_fast.demo import find_translation_model
+        >>> model = load(find_translation_model("pt"))
+        >>> source = [12, 847, model.eos]
+        >>> tokens = model.generate([source])[0].tokens
+        >>> model.align(source, tokens).shape == (len(tokens), len(source))
+        True
         """
         state = self.start(self.encode([ids]))
         if not tokens:

@@ -247,16 +247,15 @@ def test_lines_before_it_are_kept(fakes, tmp_path, capsys):
 def test_bytes_that_are_kept_are_all_there(data):
     """Whatever a translator makes of text: this one leaves it as it is."""
     from seq2seq_fast.cli.lines import Line
-    from seq2seq_fast.cli.translate import _translated
+    from seq2seq_fast.cli.translate import translated
 
-    class Same:
-        def stream(self, texts):
-            for text in texts:
-                text.encode("utf-8")  # it is text that is translated
-                yield fake_models.SimpleNamespace(text=text, score=-1.0)
+    def same(texts):
+        for text in texts:
+            text.encode("utf-8")  # it is text that is translated
+            yield fake_models.SimpleNamespace(text=text, score=-1.0)
 
     line = Line(data.decode("utf-8", "surrogateescape"), "\n")
-    ((_, (found,)),) = _translated(Same(), [line])
+    ((_, (found,)),) = translated(same, [line])
     assert found.text.encode("utf-8", "surrogateescape") == data
 
 
@@ -299,8 +298,8 @@ def test_utf8_whatever_the_locale(tmp_path):
 
 def test_options_reach_the_translator(fakes, capsys):
     assert main(["translate", "a"]) == 0
-    usual = {"language": "en", "weights": None, "shortlist": False, "copy": True}
-    assert fakes.options == usual
+    assert fakes.options == {"weights": None, "shortlist": False, "copy": True}
+    assert fakes.call == {"source_language": None}
     assert main([
         "translate", "a", "--model", "folder", "--from", "de_AT", "--vocabulary", __file__,
         "--weights", "int8", "--shortlist", "--num-beams", "4", "--max-new-tokens", "9",
@@ -309,9 +308,12 @@ def test_options_reach_the_translator(fakes, capsys):
     ]) == 0  # fmt: skip
     assert fakes.path == "folder"
     assert fakes.options == {
-        "language": "de", "vocabulary": __file__, "weights": "int8", "shortlist": True,
-        "num_beams": 4, "max_new_tokens": 9, "length_penalty": -0.5, "repetition_penalty": 1.5,
-        "no_repeat_ngram_size": 3, "copy": False, "max_source_tokens": 40,
+        "vocabulary": __file__, "weights": "int8", "shortlist": True, "copy": False,
+        "max_source_tokens": 40,
+    }  # fmt: skip
+    assert fakes.call == {
+        "source_language": "de", "num_beams": 4, "max_new_tokens": 9, "length_penalty": -0.5,
+        "repetition_penalty": 1.5, "no_repeat_ngram_size": 3,
     }  # fmt: skip
 
 
@@ -329,13 +331,16 @@ def test_scores_and_several_translations(fakes, capsys):
 
 @pytest.mark.parametrize("to", ["pt", "PT", "pt-BR", "pt_BR", "Portuguese", "portuguese"])
 def test_names_of_languages(fakes, capsys, to):
-    from seq2seq_fast.text.translator import find_model
+    from seq2seq_fast.demo import find_translation_model
 
     assert main(["translate", "a", "--to", to]) == 0
-    assert (fakes.path, fakes.options["language"]) == (find_model("pt"), "en")
-    for source in (["--from", to], ["--from", to, "--to", "EN-us"], ["--to", "English"]):
-        assert main(["translate", "a", *source]) == 0
-        assert (fakes.path, fakes.options["language"]) == (find_model("en"), "pt")
+    assert (fakes.path, fakes.call) == (find_translation_model("pt"), {"source_language": None})
+    for names, source in (
+        (["--from", to], "pt"), (["--from", to, "--to", "EN-us"], "pt"), (["--to", "English"], None)
+    ):  # fmt: skip
+        assert main(["translate", "a", *names]) == 0
+        assert fakes.path == find_translation_model("en")
+        assert fakes.call == {"source_language": source}
 
 
 @pytest.mark.parametrize(
@@ -370,7 +375,7 @@ def test_options_and_texts_in_any_order(fakes, capsys):
     ):  # fmt: skip
         assert main(["translate", *arguments]) == 0
         assert capsys.readouterr().out == "A\nB\n"
-        assert fakes.options["num_beams"] == 2
+        assert fakes.call["num_beams"] == 2
     assert main(["translate", "--", "-5°c", "--x"]) == 0
     assert capsys.readouterr().out == "-5°C\n--X\n"
 

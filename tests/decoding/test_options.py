@@ -13,12 +13,10 @@ import tiny_marian
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seq2seq_fast import Transcriber, Translator, load
+from seq2seq_fast import load
 from seq2seq_fast.checks import shown
-from seq2seq_fast.decoding.options import _INTEGERS, _NUMBERS, MOST_BEAMS, Options
+from seq2seq_fast.decoding.options import INTEGERS, MAX_BEAMS, NUMBERS, Options
 from seq2seq_fast.nn.positions import LearnedPositions
-from seq2seq_fast.speech.transcriber import find_model as find_speech_model
-from seq2seq_fast.text.translator import find_model
 
 EOS = 0
 SOURCES = [[5, 3, 9, EOS], [7, EOS], [2, 2, 11, 19, 4, 8, EOS], [6, EOS], [12, 13, 3, EOS]]
@@ -30,11 +28,6 @@ def model(tmp_path_factory):
     path = tmp_path_factory.mktemp("model") / "model.tiny.bin"
     path.write_bytes(tiny_marian.model_file())
     return load(path, weights="float32")
-
-
-@pytest.fixture(scope="module")
-def translator():
-    return Translator(find_model("pt"))
 
 
 def with_positions(model, count):
@@ -64,27 +57,11 @@ def with_positions(model, count):
         ({"num_beams": True}, TypeError, "num_beams must be an integer; got True"),
         ({"num_beams": None}, TypeError, "num_beams must be an integer; got None"),
         ({"num_beams": 10**5000}, ValueError, "num_beams must be from 1 to 256; got "),
-        (
-            {"do_sample": True, "num_return_sequences": 5000},
-            ValueError,
-            "num_return_sequences must be from 1 to 4096; got 5000",
-        ),
-        (
-            {"num_return_sequences": 3, "num_beams": 2},
-            ValueError,
-            "num_return_sequences must be at most num_beams, 2; got 3",
-        ),
+        ({"do_sample": True, "num_return_sequences": 5000}, ValueError, "num_return_sequences mus"),
+        ({"num_return_sequences": 3, "num_beams": 2}, ValueError, "num_return_sequences must be a"),
         ({"max_new_tokens": 0}, ValueError, r"max_new_tokens must be from 1 to 2\*\*62; got 0"),
-        (
-            {"max_new_tokens": 1 << 63},
-            ValueError,
-            r"max_new_tokens must be from 1 to 2\*\*62; got 9",
-        ),
-        (
-            {"max_new_tokens": 4, "min_new_tokens": 5},
-            ValueError,
-            "min_new_tokens must be at most max_new_tokens",
-        ),
+        ({"max_new_tokens": 1 << 63}, ValueError, r"max_new_tokens must be from 1 to 2\*\*62; got"),
+        ({"max_new_tokens": 4, "min_new_tokens": 5}, ValueError, "min_new_tokens must be at most "),
         ({"seed": -1}, ValueError, r"seed must be from 0 to 2\*\*128 - 1; got -1"),
         ({"temperature": 0.0}, ValueError, r"temperature must be from 1e-12 to 1e\+12; got 0.0"),
         ({"temperature": 1e-39}, ValueError, "temperature must be from"),
@@ -103,37 +80,13 @@ def with_positions(model, count):
         ({"do_sample": 1}, TypeError, "do_sample must be True or False; got 1"),
         ({"do_sample": True, "num_beams": 2}, ValueError, "num_beams must be 1 with do_sample"),
         ({"logits_processor": "none"}, TypeError, "logits_processor must be callable; got 'none'"),
-        (
-            {"logits_processor": print, "shortlist": [[0]] * 5},
-            ValueError,
-            "logits_processor must be None",
-        ),
-        (
-            {"suppress_tokens": [20]},
-            ValueError,
-            "suppress_tokens must be from 0 to 19; got 20 to 20",
-        ),
-        (
-            {"suppress_tokens": 4},
-            TypeError,
-            "suppress_tokens must be a sequence of integers; got 4",
-        ),
-        (
-            {"suppress_tokens": {4}},
-            TypeError,
-            "suppress_tokens must be a sequence of integers; got .4",
-        ),
-        (
-            {"suppress_tokens": "45"},
-            TypeError,
-            "suppress_tokens must be a sequence of integers; got '45'",
-        ),
+        ({"logits_processor": print, "shortlist": [[0]] * 5}, ValueError, "logits_processor must "),
+        ({"suppress_tokens": [20]}, ValueError, "suppress_tokens must be from 0 to 19; got 20 to "),
+        ({"suppress_tokens": 4}, TypeError, "suppress_tokens must be a sequence of integers; got "),
+        ({"suppress_tokens": {4}}, TypeError, "suppress_tokens must be a sequence of integers; go"),
+        ({"suppress_tokens": "45"}, TypeError, "suppress_tokens must be a sequence of integers; g"),
         ({"required_tokens": [0.5]}, TypeError, "required_tokens must be integers; got float64"),
-        (
-            {"decoder_input_ids": [[2], [2, 3], [2], [2], [2]]},
-            ValueError,
-            "decoder_input_ids must hold sequences of one",
-        ),
+        ({"decoder_input_ids": [[2], [2, 3], [2], [2], [2]]}, ValueError, "decoder_input_ids must"),
         ({"decoder_input_ids": [[]] * 5}, ValueError, "decoder_input_ids must not hold empty"),
         ({"prefix": []}, ValueError, "prefix must be one for each of 5 sources; got 0"),
         ({"prefix": [[1]]}, ValueError, "prefix must be one for each of 5 sources; got 1"),
@@ -141,11 +94,7 @@ def with_positions(model, count):
         ({"prefix": [[1], None]}, TypeError, r"prefix\[1\] must be a sequence of integers; got N"),
         ({"prefix": [[1], [[2]]]}, TypeError, r"prefix\[1\] must be integers; got \[\[2\]\]"),
         ({"num_beans": 4}, TypeError, "no option 'num_beans'; did you mean 'num_beams'"),
-        (
-            {"zzz": 1},
-            TypeError,
-            "generate has no option 'zzz': it has num_beams, num_return_sequences, ",
-        ),
+        ({"zzz": 1}, TypeError, "generate has no option 'zzz': it has num_beams, num_return_seque"),
     ],
     ids=shown,
 )
@@ -218,7 +167,7 @@ def test_a_stream_refuses_before_its_first_token(model):
     "search", [{}, {"do_sample": True}, {"num_beams": 3, "num_return_sequences": 3}], ids=str
 )
 def test_results_are_finite_at_all_bounds(model, search):
-    for name, least, most in _NUMBERS:
+    for name, least, most in NUMBERS:
         for bound in (least, most):
             found = model.generate(SOURCES, **search, **{name: bound})
             assert all(
@@ -228,7 +177,7 @@ def test_results_are_finite_at_all_bounds(model, search):
                 Options(**{name: np.nextafter(bound, math.copysign(math.inf, bound - 1e-9))})
 
 
-@pytest.mark.parametrize("name", [*(name for name, *_ in _INTEGERS), *(one[0] for one in _NUMBERS)])
+@pytest.mark.parametrize("name", [*(name for name, *_ in INTEGERS), *(one[0] for one in NUMBERS)])
 def test_kinds_of_numbers(name):
     for value in ("1", b"1", 1j, fractions.Fraction(1), Decimal(1), [1], np.ones(1), True,
                   np.True_, object()):  # fmt: skip
@@ -253,11 +202,11 @@ def test_numbers_of_numpy_give_what_those_of_python_do(model):
 
 def test_the_widest_beam_works(model):
     found = model.generate(
-        SOURCES, num_beams=MOST_BEAMS, num_return_sequences=MOST_BEAMS, max_new_tokens=3
+        SOURCES, num_beams=MAX_BEAMS, num_return_sequences=MAX_BEAMS, max_new_tokens=3
     )
     for some in found:
-        assert len(some) == MOST_BEAMS  # of 20^3 there are so many
-        assert len({tuple(one.tokens) for one in some}) == MOST_BEAMS
+        assert len(some) == MAX_BEAMS  # of 20^3 there are so many
+        assert len({tuple(one.tokens) for one in some}) == MAX_BEAMS
         scores = [one.score for one in some]
         assert scores == sorted(scores, reverse=True)
 
@@ -340,125 +289,3 @@ def test_bad_sources_are_named(model, sources, error, message):
     message = message.replace("token ids, or of spectra", "(?:sequences of )?token ids")
     with pytest.raises(error, match=message):
         with_positions(model, 12).generate(sources)
-
-
-# ---- of texts ----
-
-
-@pytest.mark.parametrize(
-    ("options", "error", "message"),
-    [
-        ({"num_beans": 2}, TypeError, "Translator has no option 'num_beans'; did you mean 'num_be"),
-        ({"shortlst": True}, TypeError, "no option 'shortlst'; did you mean 'shortlist'"),
-        ({"temprature": 1}, TypeError, "Translator has no option 'temprature'; did you mean 'temp"),
-        ({"num_beams": 0}, ValueError, "num_beams must be from 1"),
-        ({"prefix": [[3]]}, TypeError, "Translator does not take prefix: it is given for each seq"),
-        ({"decoder_input_ids": [[3]]}, TypeError, "Translator does not take decoder_input_ids"),
-        ({"callback": print}, TypeError, "Translator does not take callback"),
-        ({"shortlist": "yes"}, TypeError, "shortlist must be True or False; got 'yes'"),
-        (
-            {"shortlist": True, "logits_processor": print},
-            ValueError,
-            "logits_processor must be None with shortlist",
-        ),
-        ({"language": None}, TypeError, "language must be a str; got None"),
-        (
-            {"suppress_tokens": [32000]},
-            ValueError,
-            "suppress_tokens must be from 0 to 31999; got 32000",
-        ),
-        ({"weights": "int4"}, ValueError, "weights must be one of"),
-    ],
-    ids=shown,
-)
-def test_a_translator_refuses_options_when_it_is_made(options, error, message):
-    with pytest.raises(error, match=message):
-        Translator(find_model("pt"), **options)
-
-
-def test_names_are_read_before_models():
-    for made, name in ((Translator, "num_beams"), (Transcriber, "beam_size")):
-        with pytest.raises(TypeError, match=f"did you mean '{name}'"):
-            made("no such folder", **{f"{name}s": 2})
-        with pytest.raises(ValueError, match=f"{name} must be from 1 to 256; got 1000"):
-            made("no such folder", **{name: 1000})
-
-
-@pytest.mark.parametrize(
-    ("options", "error", "message"),
-    [
-        ({"beamsize": 2}, TypeError, "Transcriber has no option 'beamsize'; did you mean 'beam_si"),
-        ({"beam_size": 2.0}, TypeError, "beam_size must be an integer; got 2.0"),
-        ({"patience": 0}, ValueError, "patience must be from"),
-        ({"length_penalty": "1"}, TypeError, "length_penalty must be a number; got '1'"),
-        ({"best_of": 0}, ValueError, "best_of must be from 1 to 4096; got 0"),
-        ({"seed": 0.5}, TypeError, "seed must be an integer; got 0.5"),
-        ({"temperatures": 0.0}, TypeError, "temperatures must be a sequence of numbers; got 0.0"),
-        ({"temperatures": "0"}, TypeError, "temperatures must be a sequence of numbers; got '0'"),
-        ({"temperatures": ()}, ValueError, "temperatures must be at least one number"),
-        ({"temperatures": (0, 1e-39)}, ValueError, r"temperatures\[1\] must be from 1e-12 to"),
-        ({"temperatures": (0, -1)}, ValueError, r"temperatures\[1\] must be from 0 to"),
-        ({"temperatures": (0, np.nan)}, ValueError, r"temperatures\[1\] must be from 0 to"),
-        ({"temperatures": [None]}, TypeError, r"temperatures\[0\] must be a number; got None"),
-        ({"most_repetition": "2"}, TypeError, "most_repetition must be a number; got '2'"),
-        ({"least_score": np.nan}, ValueError, "least_score must be from -inf to inf; got nan"),
-        ({"silence": None}, TypeError, "silence must be a number; got None"),
-        ({"carry_text": 1}, TypeError, "carry_text must be True or False; got 1"),
-    ],
-    ids=shown,
-)  # fmt: skip
-def test_a_transcriber_refuses_options_when_it_is_made(options, error, message):
-    with pytest.raises(error, match=message):
-        Transcriber("no such folder", **options)
-
-
-def test_a_transcriber_offers_names_for_each_call():
-    transcriber = Transcriber(find_speech_model())
-    sound = np.zeros(16000, np.float32)
-    for call in (transcriber.transcribe, transcriber.stream):
-        with pytest.raises(TypeError, match="no option 'langage'; did you mean 'language'"):
-            call(sound, langage="en")
-
-
-# ---- texts ----
-
-
-@pytest.mark.parametrize(
-    ("texts", "message"),
-    [
-        ("Hello", "texts must be a list or another iterable of str; got 'Hello'"),
-        (b"Hello", "texts must be a list or another iterable of str; got b'Hello'"),
-        (None, "texts must be a list or another iterable of str; got None"),
-        (5, "texts must be a list or another iterable of str; got 5"),
-    ],
-)
-def test_one_text_is_not_many(translator, texts, message):
-    for call in (translator.translate, translator.stream):
-        with pytest.raises(TypeError, match=message):
-            call(texts)  # at once, not when the first is asked for
-
-
-@pytest.mark.parametrize("wrong", [None, 1, b"bytes", ["Yes"], np.str_, 1.5])
-@pytest.mark.parametrize("before", [0, 3, 32, 40])
-def test_a_wrong_text_is_named_and_costs_no_other(translator, wrong, before):
-    texts = ["Yes"] * before + [wrong, "No"]
-    with pytest.raises(TypeError, match=rf"texts\[{before}\] must be a str; got "):
-        translator.translate(texts)
-    stream, given = translator.stream(iter(texts)), []
-    with pytest.raises(TypeError, match=rf"texts\[{before}\] must be a str; got "):
-        given.extend(found.text for found in iter(stream.__next__, None))
-    assert len(given) == before
-
-
-def test_what_texts_raise_comes_after_those_before(translator):
-    def broken():
-        yield from ["Yes"] * 3
-        raise OSError("the disk is gone")
-
-    given = []
-    with pytest.raises(OSError, match="the disk is gone"):
-        for found in translator.stream(broken()):
-            given.append(found.text)
-    assert len(given) == 3
-    with pytest.raises(TypeError, match="decode it"):
-        translator.translate(["Yes", b"bytes"])
