@@ -7,16 +7,14 @@ was given.
 
 from __future__ import annotations
 
-import difflib
-import functools
-import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..checks import flag, integer, number, sequence, shown, token_ids
+from ..option_names import known
 
 if TYPE_CHECKING:
     from ..models.encoder_decoder import EncoderDecoder
@@ -25,8 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["Options"]
 
 Array = np.ndarray[Any, Any]
-P = ParamSpec("P")
-R = TypeVar("R")
 
 MAX_BEAMS = 256
 """Each is a row of logits, and wider ones find worse results: Koehn and Knowles, "Six Challenges
@@ -297,58 +293,3 @@ NUMBERS = (
     ("repetition_penalty", MIN_FACTOR, MAX_FACTOR),
 )
 PER_SEQUENCE = ("decoder_input_ids", "prefix", "shortlist", "callback")
-
-
-# ---- names ----
-
-
-def known(
-    of: Callable[..., Any],
-    given: Iterable[str],
-    where: str,
-    also: Callable[..., Any] | None = None,
-) -> None:
-    """Check the names of options.
-
-    Parameters
-    ----------
-    of : callable
-        Whose parameters may be given by name: a function or a class.
-    given : iterable of str
-    where : str
-        What they were given to, for the message.
-    also : callable, optional
-        Whose parameters may be what was meant, too.
-
-    Raises
-    ------
-    TypeError
-        A name is not known; the message offers the nearest one.
-    """
-    names = _names(of)
-    for name in given:
-        if name not in names:
-            every = names if also is None else [*names, *_names(also)]
-            near = difflib.get_close_matches(name, every, n=1, cutoff=0.5)
-            hint = f"; did you mean {near[0]!r}?" if near else f": it has {', '.join(names)}"
-            raise TypeError(f"{where} has no option {name!r}{hint}")
-
-
-@functools.cache
-def _names(of: Callable[..., Any]) -> list[str]:
-    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    parameters = inspect.signature(of).parameters.values()
-    return [one.name for one in parameters if one.kind in by_name and one.name != "self"]
-
-
-def names_checked(function: Callable[P, R]) -> Callable[P, R]:
-    """Decorator: a function or an ``__init__`` that refuses an unknown option, and offers the
-    nearest."""
-    where = function.__qualname__.removesuffix(".__init__")
-
-    @functools.wraps(function)
-    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
-        known(function, kwargs, where)
-        return function(*args, **kwargs)
-
-    return checked

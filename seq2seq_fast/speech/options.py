@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..checks import flag, integer, number, sequence, shown
-from ..decoding.options import MAX_BEAMS, MAX_FACTOR, MAX_SAMPLES, MIN_FACTOR, Options, known
+from ..decoding.options import MAX_BEAMS, MAX_FACTOR, MAX_SAMPLES, MIN_FACTOR, Options
+from ..option_names import known
 from .audio import FRAME_RATE
 
 __all__ = ["TranscriptionOptions"]

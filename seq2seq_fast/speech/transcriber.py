@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from ..checks import number
-from ..decoding.options import names_checked
 from ..models.loading import load
 from ..nn.decoder import State
 from ..nn.logits import best
 from ..nn.sources import SpectrumEmbedding
+from ..option_names import names_checked
 from .audio import FRAMES, RATE, Recording
 from .audio_input import Audio
 from .config import SpeechConfig

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from ..checks import flag, integer, shown
-from ..decoding.options import Options, names_checked
+from ..decoding.options import Options
 from ..models.formats.marian import Shortlist
 from ..models.loading import load, model_file
 from ..models.vocabularies import FilePath, find_vocabulary
 from ..nn.positions import LearnedPositions
+from ..option_names import names_checked
 from .copying import marks_of
 from .languages import languages_of
 from .parts import TRIES, Cutter, Item, Part
