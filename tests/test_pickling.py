@@ -288,7 +288,8 @@ def test_a_transcriber_and_what_it_gives(transcriber, heard, again):
 def test_a_transcriber_elsewhere(transcriber, heard, elsewhere):
     found = elsewhere_again(transcriber)
     assert found.model is not transcriber.model
-    assert found.transcribe(recordings.recording(recordings.NAMES[3]), words=True) == heard
+    file = recordings.recording(recordings.NAMES[3])
+    assert found.transcribe(file, beam_size=1, word_timestamps=True) == heard
 
 
 def test_hypotheses_tokens_options(folder, again):

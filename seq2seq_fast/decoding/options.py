@@ -138,29 +138,14 @@ class Options:
     callback: Callable[[int, Token], Any] | None = None
 
     def __post_init__(self) -> None:
-        for name, minimum, maximum in INTEGERS:
-            given = getattr(self, name)
-            if given is not None or name not in ("num_return_sequences", "max_new_tokens"):
-                self._keep(name, integer(name, given, minimum, maximum))
-        for name, low, high in NUMBERS:
-            self._keep(name, number(name, getattr(self, name), low, high))
-        for name in ("early_stopping", "do_sample"):
-            self._keep(name, flag(name, getattr(self, name)))
-        for name in ("suppress_tokens", "required_tokens"):
-            self._keep(name, tuple(token_ids(name, getattr(self, name)).tolist()))
-        for name in ("decoder_input_ids", "prefix", "shortlist"):
-            given = getattr(self, name)
-            if given is not None:
-                for i, ids in enumerate(sequence(name, given, "sequences of integers")):
-                    token_ids(f"{name}[{i}]", ids)
-        for name in ("logits_processor", "callback"):
-            given = getattr(self, name)
-            if not (given is None or callable(given)):
-                raise TypeError(f"{name} must be callable; got {shown(given)}")
+        for name, given in self.given().items():
+            object.__setattr__(self, name, _checked(name, given))
         self._check_together()
 
-    def _keep(self, name: str, checked: Any) -> None:
-        object.__setattr__(self, name, checked)
+    def given(self) -> dict[str, Any]:
+        """Those that are not defaults, by their names."""
+        every = vars(self).items()
+        return {name: value for name, value in every if value is not getattr(Options, name)}
 
     def _check_together(self) -> None:
         """What options ask of each other."""
@@ -275,21 +260,49 @@ class Options:
                 )
 
 
-INTEGERS: tuple[tuple[str, int, int | None], ...] = (
-    ("num_beams", 1, MAX_BEAMS),
-    ("num_return_sequences", 1, MAX_SAMPLES),
-    ("max_new_tokens", 1, MAX_LENGTH),
-    ("min_new_tokens", 0, MAX_LENGTH),
-    ("top_k", 0, None),
-    ("no_repeat_ngram_size", 0, None),
-    ("seed", 0, (1 << 128) - 1),  # what the generator of the draws takes
-)
-NUMBERS = (
-    ("length_penalty", -MAX_PENALTY, MAX_PENALTY),
-    ("coverage_penalty", -MAX_FACTOR, MAX_FACTOR),
-    ("patience", MIN_FACTOR, MAX_FACTOR),
-    ("temperature", MIN_FACTOR, MAX_FACTOR),
-    ("top_p", MIN_FACTOR, 1.0),
-    ("repetition_penalty", MIN_FACTOR, MAX_FACTOR),
-)
+INTEGERS: dict[str, tuple[int, int | None]] = {  # from, to
+    "num_beams": (1, MAX_BEAMS),
+    "num_return_sequences": (1, MAX_SAMPLES),
+    "max_new_tokens": (1, MAX_LENGTH),
+    "min_new_tokens": (0, MAX_LENGTH),
+    "top_k": (0, None),
+    "no_repeat_ngram_size": (0, None),
+    "seed": (0, (1 << 128) - 1),  # what the generator of the draws takes
+}
+NUMBERS = {
+    "length_penalty": (-MAX_PENALTY, MAX_PENALTY),
+    "coverage_penalty": (-MAX_FACTOR, MAX_FACTOR),
+    "patience": (MIN_FACTOR, MAX_FACTOR),
+    "temperature": (MIN_FACTOR, MAX_FACTOR),
+    "top_p": (MIN_FACTOR, 1.0),
+    "repetition_penalty": (MIN_FACTOR, MAX_FACTOR),
+}
+FLAGS = ("early_stopping", "do_sample")
+TOKENS = ("suppress_tokens", "required_tokens")
+CALLABLES = ("logits_processor", "callback")
 PER_SEQUENCE = ("decoder_input_ids", "prefix", "shortlist", "callback")
+
+
+def _checked(name: str, given: Any) -> Any:
+    """An option's value, of its own type.
+
+    Raises
+    ------
+    TypeError, ValueError
+        It is of another type, or makes no sense.
+    """
+    if name in INTEGERS:
+        return integer(name, given, *INTEGERS[name])
+    if name in NUMBERS:
+        return number(name, given, *NUMBERS[name])
+    if name in FLAGS:
+        return flag(name, given)
+    if name in TOKENS:
+        return tuple(token_ids(name, given).tolist())
+    if name in CALLABLES:
+        if not callable(given):
+            raise TypeError(f"{name} must be callable; got {shown(given)}")
+        return given
+    for i, ids in enumerate(sequence(name, given, "sequences of integers")):
+        token_ids(f"{name}[{i}]", ids)
+    return given

@@ -255,7 +255,7 @@ class Translator:
                 part.ids = [*start, *part.ids, *end]
             ids = [part.ids for part in batch]
             lists = [self.shortlist(source) for source in ids] if self.shortlist else None
-            every = self.model.generate(ids, **{**vars(chosen), "shortlist": lists})
+            every = self.model.generate(ids, shortlist=lists, **chosen.given())
             for part, found in zip(batch, every, strict=True):
                 ranked = [found] if chosen.num_return_sequences is None else found
                 self._cutter.judge(part, ranked)

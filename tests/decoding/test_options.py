@@ -167,7 +167,7 @@ def test_a_stream_refuses_before_its_first_token(model):
     "search", [{}, {"do_sample": True}, {"num_beams": 3, "num_return_sequences": 3}], ids=str
 )
 def test_results_are_finite_at_all_bounds(model, search):
-    for name, least, most in NUMBERS:
+    for name, (least, most) in NUMBERS.items():
         for bound in (least, most):
             found = model.generate(SOURCES, **search, **{name: bound})
             assert all(
@@ -177,7 +177,7 @@ def test_results_are_finite_at_all_bounds(model, search):
                 Options(**{name: np.nextafter(bound, math.copysign(math.inf, bound - 1e-9))})
 
 
-@pytest.mark.parametrize("name", [*(name for name, *_ in INTEGERS), *(one[0] for one in NUMBERS)])
+@pytest.mark.parametrize("name", [*INTEGERS, *NUMBERS])
 def test_kinds_of_numbers(name):
     for value in ("1", b"1", 1j, fractions.Fraction(1), Decimal(1), [1], np.ones(1), True,
                   np.True_, object()):  # fmt: skip
