@@ -19,7 +19,7 @@ import sacrebleu
 import wagtail
 
 from seq2seq_fast import Translator
-from seq2seq_fast.text.translator import find_model
+from seq2seq_fast.demo import find_translation_model
 
 
 def pairs() -> list[tuple[str, str]]:
@@ -52,7 +52,9 @@ def main() -> None:
     exact = None
     for weights in ("float32", "float16", "int8"):
         for shortlist in (False, True):
-            translator = Translator(find_model("pt"), weights=weights, shortlist=shortlist)
+            translator = Translator(
+                find_translation_model("pt"), weights=weights, shortlist=shortlist
+            )
             found = [one.text for one in translator.translate(sources)]
             exact = found if exact is None else exact
             same = sum(one == other for one, other in zip(found, exact, strict=True))

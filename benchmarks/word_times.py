@@ -26,7 +26,7 @@ import soundfile
 
 from seq2seq_fast import Transcriber
 from seq2seq_fast.cli.contestants import describe
-from seq2seq_fast.speech.transcriber import find_model
+from seq2seq_fast.demo import find_speech_model
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import recordings
@@ -80,11 +80,11 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     print(*describe(), f"faster-whisper {faster_whisper.__version__}", sep="\n")
-    transcriber = Transcriber(find_model())
-    whisper = faster_whisper.WhisperModel(str(find_model()), compute_type="float32")
+    transcriber = Transcriber(find_speech_model())
+    whisper = faster_whisper.WhisperModel(str(find_speech_model()), compute_type="float32")
 
     def ours(sound):
-        segments = transcriber.transcribe(sound, words=True).segments
+        segments = transcriber.transcribe(sound, word_timestamps=True).segments
         return [spoken(w.text, w.start, w.end) for segment in segments for w in segment.words]
 
     def peer(sound):

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from .sdpa.call import attention, ragged_attention
     from .speech.transcriber import Transcriber
     from .speech.transcript import Transcription
-    from .text.translator import Translation, Translator
+    from .text.translation import Translation
+    from .text.translator import Translator
 
 __version__ = "0.1.0"
 __all__ = [
@@ -39,7 +40,7 @@ _MODULES = {
     "KeyValueCache": "sdpa.cache",
     "Transcriber": "speech.transcriber",
     "Transcription": "speech.transcript",
-    "Translation": "text.translator",
+    "Translation": "text.translation",
     "Translator": "text.translator",
     "attention": "sdpa.call",
     "fingerprint": "fingerprinting",

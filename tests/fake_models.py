@@ -9,10 +9,11 @@ import sys
 import time
 from types import SimpleNamespace
 
+import seq2seq_fast.demo
 import seq2seq_fast.speech.audio
 import seq2seq_fast.speech.transcriber
 import seq2seq_fast.text.translator
-from seq2seq_fast.speech.transcriber import Segment, Word
+from seq2seq_fast.speech.transcript import Segment, Word
 
 COMMAND = [sys.executable, __file__]
 PAUSE = "FAKE_PAUSE"  # after so many results say "ready" on standard error, and then wait
@@ -34,16 +35,17 @@ class Translator:
         Translator.path, Translator.options = path, options
         Translator.pulled = 0
 
-    def stream(self, texts):
+    def stream(self, texts, source_language=None, **options):
+        Translator.call = {"source_language": source_language, **options}
         return _pausing(map(self._one, texts))
 
     def _one(self, text):
         Translator.pulled += 1
         best = [
             SimpleNamespace(text=text.upper() + "'" * i, score=-1.0 - i)
-            for i in range(self.options.get("n_best", 1))
+            for i in range(self.call.get("num_return_sequences", 1))
         ]
-        return best if "n_best" in self.options else best[0]
+        return best if "num_return_sequences" in self.call else best[0]
 
 
 SEGMENTS = [
@@ -100,7 +102,7 @@ def install(set_attribute=setattr):
     """Put them where the command finds them; set_attribute may be a monkeypatch's."""
     set_attribute(seq2seq_fast.text.translator, "Translator", Translator)
     set_attribute(seq2seq_fast.speech.transcriber, "Transcriber", Transcriber)
-    set_attribute(seq2seq_fast.speech.transcriber, "find_model", lambda: "fake")
+    set_attribute(seq2seq_fast.demo, "find_speech_model", lambda: "fake")
     set_attribute(seq2seq_fast.speech.audio, "Recording", Recording)
 
 

@@ -154,12 +154,12 @@ def write_sound(folder: Path) -> None:
 
 def run_text(model: Any) -> None:
     for beams in (1, 2):
-        model.generate([[3, 5, model.eos], [2, model.eos]], beam_size=beams, max_length=3)
+        model.generate([[3, 5, model.eos], [2, model.eos]], num_beams=beams, max_new_tokens=3)
 
 
 def run_speech(model: Any) -> None:
     spectrum = np.linspace(-1, 1, 6 * random_whisper.BANDS, dtype=np.float32)
-    model.generate([spectrum.reshape(6, -1)], max_length=3)
+    model.generate([spectrum.reshape(6, -1)], max_new_tokens=3)
 
 
 def run_any(model: Any) -> None:

@@ -25,8 +25,7 @@ from ml_dtypes import bfloat16
 
 from seq2seq_fast import KeyValueCache, Transcriber, Translator, load, pickling, save, use
 from seq2seq_fast.decoding.options import Options
-from seq2seq_fast.speech.transcriber import find_model as find_speech_model
-from seq2seq_fast.text.translator import find_model
+from seq2seq_fast.demo import find_speech_model, find_translation_model
 
 SOURCES = [[5, 3, 9, 0], [7, 0]]
 TEXTS = ["How are you today?", "", "I love this city.\n\nYes. No."]
@@ -76,20 +75,20 @@ def folder(tmp_path):
 
 @pytest.fixture(scope="module")
 def translator():
-    return Translator(find_model("pt"), beam_size=2, shortlist=True)
+    return Translator(find_translation_model("pt"), shortlist=True)
 
 
 @pytest.fixture(scope="module")
 def transcriber():
-    return Transcriber(find_speech_model(), beam_size=1)
+    return Transcriber(find_speech_model())
 
 
 def used(model):
     """The model, with all that it keeps from one search for the next."""
-    for options in ({}, {"beam_size": 3}):
+    for options in ({}, {"num_beams": 3}):
         model.generate(SOURCES, **options)
         model.generate(SOURCES[:1], **options)
-    model.generate([[2] * 400 + [0]], max_length=2)  # by row block
+    model.generate([[2] * 400 + [0]], max_new_tokens=2)  # by row block
     return model
 
 
@@ -105,7 +104,7 @@ def test_a_model_pickles_as_what_it_was_loaded_from(folder, again, weights):
     assert len(pickle.dumps(model)) < LITTLE
     read = elsewhere_again(model)
     assert read is not model
-    assert read.generate(SOURCES, beam_size=3) == model.generate(SOURCES, beam_size=3)
+    assert read.generate(SOURCES, num_beams=3) == model.generate(SOURCES, num_beams=3)
     assert read.decoder.output.matrix.type == model.decoder.output.matrix.type
 
 
@@ -158,7 +157,7 @@ def test_a_model_made_by_hand_pickles_its_arrays(folder, again):
         assert found is not one
         assert found.eos == 3
         assert found.nbytes == one.nbytes  # what is shared is shared still
-        assert found.generate(SOURCES, beam_size=2) == one.generate(SOURCES, beam_size=2)
+        assert found.generate(SOURCES, num_beams=2) == one.generate(SOURCES, num_beams=2)
     assert len(pickle.dumps(made)) > made.nbytes
     deep = copy.deepcopy(made)
     assert not np.shares_memory(deep.decoder.output.bias, made.decoder.output.bias)
@@ -245,7 +244,7 @@ def test_a_translation(translator, again):
 
 
 def test_a_translation_needs_its_model_for_nothing_else(tmp_path, elsewhere):
-    for path in find_model("pt").iterdir():
+    for path in find_translation_model("pt").iterdir():
         if path.suffix in (".bin", ".spm"):
             shutil.copy(path, tmp_path)
     translator = Translator(tmp_path)
@@ -272,7 +271,8 @@ def test_many_translations_load_one_model(translator, elsewhere):
 
 @pytest.fixture(scope="module")
 def heard(transcriber):
-    return transcriber.transcribe(recordings.recording(recordings.NAMES[3]), words=True)
+    file = recordings.recording(recordings.NAMES[3])
+    return transcriber.transcribe(file, beam_size=1, word_timestamps=True)
 
 
 def test_a_transcriber_and_what_it_gives(transcriber, heard, again):
@@ -288,19 +288,20 @@ def test_a_transcriber_and_what_it_gives(transcriber, heard, again):
 def test_a_transcriber_elsewhere(transcriber, heard, elsewhere):
     found = elsewhere_again(transcriber)
     assert found.model is not transcriber.model
-    assert found.transcribe(recordings.recording(recordings.NAMES[3]), words=True) == heard
+    file = recordings.recording(recordings.NAMES[3])
+    assert found.transcribe(file, beam_size=1, word_timestamps=True) == heard
 
 
 def test_hypotheses_tokens_options(folder, again):
     model = load(folder)
-    every = model.generate(SOURCES, beam_size=3, n_best=2)
+    every = model.generate(SOURCES, num_beams=3, num_return_sequences=2)
     assert again(every) == every
-    tokens = list(model.stream(SOURCES[0], max_length=4))
+    tokens = list(model.stream(SOURCES[0], max_new_tokens=4))
     assert again(tokens) == tokens
-    options = Options(beam_size=np.int64(3), suppress=np.array([1, 2]), prefix=[[1], []])
+    options = Options(num_beams=np.int64(3), suppress_tokens=np.array([1, 2]), prefix=[[1], []])
     assert again(options) == options
     with again(use(backend="numpy", threads=2)):
-        assert model.generate(SOURCES, beam_size=3, n_best=2) == every
+        assert model.generate(SOURCES, num_beams=3, num_return_sequences=2) == every
 
 
 def test_states(folder, again):
@@ -386,8 +387,8 @@ def test_pools(method, folder, translator):
     context = multiprocessing.get_context(method)
     with ProcessPoolExecutor(2, mp_context=context) as pool:
         translated = [pool.submit(translator.translate, TEXTS) for _ in range(2)]
-        generated = pool.submit(model.generate, SOURCES, beam_size=3)
-        assert generated.result() == model.generate(SOURCES, beam_size=3)
+        generated = pool.submit(model.generate, SOURCES, num_beams=3)
+        assert generated.result() == model.generate(SOURCES, num_beams=3)
         for one in translated:
             found = one.result()
             assert [fields(each) for each in found] == want

@@ -35,7 +35,7 @@ def grouped(files: list[str], *, keep: bool) -> Iterator[Iterator[list[Line]]]:
     Parameters
     ----------
     files : list of str
-        Names; "-" is standard input. All are opened at first: a name that is wrong is told before
+        Names; "-" is standard input. All are opened at first: a wrong name is an error before
         any work.
     keep : bool
         Let bytes through that are not UTF-8.

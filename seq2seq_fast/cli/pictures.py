@@ -1,4 +1,4 @@
-"""Pictures that a command draws at its end: what can be wrong with them is told before the work."""
+"""Pictures that a command draws at its end: what can be wrong with them is checked before."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from .parser import count, given, number, numbers, utf8
 from .progress import progress
 
 if TYPE_CHECKING:
-    from ..speech.transcriber import Segment
+    from ..speech.transcript import Segment
 
 EXAMPLES = """examples:
   seq2seq-fast transcribe talk.wav
@@ -24,11 +24,11 @@ EXAMPLES = """examples:
   seq2seq-fast transcribe rede.ogg --language German --task translate
   arecord -f S16_LE -r 16000 -t wav | seq2seq-fast transcribe -"""
 
-MODEL = (  # options of Transcriber
-    "weights", "beam_size", "patience", "length_penalty", "temperatures", "best_of", "seed",
-    "most_repetition", "least_score", "silence", "carry_text",
+OPTIONS = (  # of Transcriber.stream()
+    "task", "beam_size", "best_of", "patience", "length_penalty", "temperature",
+    "compression_ratio_threshold", "log_prob_threshold", "no_speech_threshold",
+    "condition_on_previous_text", "initial_prompt", "clip_timestamps", "vad_filter", "seed",
 )  # fmt: skip
-CALL = ("task", "prompt", "clip_timestamps", "vad_filter")  # options of its stream()
 SUBTITLES = ("srt", "vtt")
 
 
@@ -39,11 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("audio", nargs="+", help="WAV, FLAC, OGG, MP3 ...; - is standard input")
     add(
         "--clip-timestamps", type=numbers, metavar="START,END,...",
-        help="seconds between which to listen (default: everywhere)",
+        help="seconds between which to transcribe (default: all)",
     )  # fmt: skip
     add(
         "--vad-filter", action="store_const", const=True,
-        help="listen only where a detector hears speech",
+        help="transcribe only where a detector finds speech",
     )  # fmt: skip
 
     add = parser.add_argument_group("output").add_argument
@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output-dir", metavar="FOLDER",
         help="a file of the sound's name for each sound and format",
     )  # fmt: skip
-    add("--words", action="store_true", help="when each word was said, in JSON")
+    add("--word-timestamps", action="store_true", help="when each word was said, in JSON")
 
     add = parser.add_argument_group("subtitles (srt, vtt)").add_argument
     add("--max-line-width", type=count, metavar="N", help="characters of a line")
@@ -71,15 +71,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("model").add_argument
     add("--model", metavar="FOLDER", help="a model of your own")
     add("--weights", choices=WEIGHTS, help="(default: as they are published)")
-    add("--language", metavar="NAME", help="German or de, say (default: what the model hears)")
+    add("--language", metavar="NAME", help="German or de, say (default: what the model detects)")
     add(
         "--task", choices=("transcribe", "translate"),
         help="translate: into English (default: transcribe)",
     )  # fmt: skip
-    add("--prompt", type=utf8, metavar="TEXT", help="to tell the model first: names, say")
     add(
-        "--no-condition-on-previous-text", dest="carry_text", action="store_const", const=False,
-        help="do not tell the model the text so far",
+        "--initial-prompt", type=utf8, metavar="TEXT",
+        help="text to give the model first: names, say",
+    )  # fmt: skip
+    add(
+        "--no-condition-on-previous-text", dest="condition_on_previous_text",
+        action="store_const", const=False, help="do not give the model the text so far",
     )  # fmt: skip
 
     add = parser.add_argument_group("search").add_argument
@@ -87,22 +90,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--patience", type=number, metavar="X", help="of the beam search (default: 1)")
     add("--length-penalty", type=number, metavar="X", help="of the beam search (default: 1)")
     add(
-        "--temperature", dest="temperatures", type=numbers, metavar="X,...",
-        help="tried in turn while a result is doubtful; 0 is the beam search, others are draws"
+        "--temperature", type=numbers, metavar="X,...",
+        help="tried in turn while a result is doubtful; 0 is the beam search, others are samples"
         " (default: 0,0.2,0.4,0.6,0.8,1)",
     )  # fmt: skip
-    add("--best-of", type=count, metavar="N", help="draws, of which the best counts (default: 5)")
-    add("--seed", type=int, metavar="N", help="of the draws (default: 0)")
+    add("--best-of", type=count, metavar="N", help="samples, the best of which counts (default: 5)")
+    add("--seed", type=int, metavar="N", help="of the samples (default: 0)")
     add(
-        "--compression-ratio-threshold", dest="most_repetition", type=number, metavar="X",
+        "--compression-ratio-threshold", type=number, metavar="X",
         help="a text that zlib makes more times smaller is doubtful (default: 2.4)",
     )  # fmt: skip
     add(
-        "--log-prob-threshold", dest="least_score", type=number, metavar="X",
+        "--log-prob-threshold", type=number, metavar="X",
         help="a text of a lower mean log-probability is doubtful (default: -1)",
     )  # fmt: skip
     add(
-        "--no-speech-threshold", dest="silence", type=number, metavar="X",
+        "--no-speech-threshold", type=number, metavar="X",
         help="a doubtful text is silence if no speech is likelier than this (default: 0.6)",
     )  # fmt: skip
 
@@ -116,16 +119,17 @@ def run(options: argparse.Namespace) -> None:
     )
     formats = _formats(options, layout)
     outputs = _outputs(options, formats)
-    words = options.words or layout != Layout()
+    word_timestamps = options.word_timestamps or layout != Layout()
 
+    from ..demo import find_speech_model
     from ..speech.audio import Recording
-    from ..speech.transcriber import Transcriber, find_model
+    from ..speech.transcriber import Transcriber
 
-    transcriber = Transcriber(options.model or find_model(), **given(options, *MODEL))
+    transcriber = Transcriber(options.model or find_speech_model(), weights=options.weights)
     failed = False
 
     def fail(error: ValueError) -> None:
-        """A sound that cannot be heard is no reason to give up the others."""
+        """A sound that cannot be read is no reason to give up the others."""
         nonlocal failed
         if len(options.audio) == 1:
             raise error
@@ -140,8 +144,9 @@ def run(options: argparse.Namespace) -> None:
             continue
         done = _Done()
         spoken = transcriber.stream(
-            recording, options.language, words=words, progress=done, **given(options, *CALL)
-        )
+            recording, options.language, word_timestamps=word_timestamps, progress=done,
+            **given(options, *OPTIONS),
+        )  # fmt: skip
         writers = [writer(format, spoken, layout) for format in formats]
         try:
             with done.shown(recording.duration, targets):
@@ -181,7 +186,7 @@ class _Done:
 
 
 def _formats(options: argparse.Namespace, layout: Layout) -> list[str]:
-    """The formats that are asked for, if they go with what else is."""
+    """The formats that were given, if they go with the other options."""
     formats = list(dict.fromkeys(options.format or ()))
     if "all" in formats:
         formats = list(FORMATS)
@@ -197,8 +202,8 @@ def _formats(options: argparse.Namespace, layout: Layout) -> list[str]:
         raise ValueError("several formats are written with --output-dir")
     if not options.output_dir and len(options.audio) > 1 and (options.output or formats != ["txt"]):
         raise ValueError("several sounds are written with --output-dir, or as text one by one")
-    if options.words and "json" not in formats:
-        raise ValueError("--words is for --format json; subtitles show words by --highlight-words")
+    if options.word_timestamps and "json" not in formats:
+        raise ValueError("--word-timestamps is for --format json; subtitles have --highlight-words")
     if layout != Layout() and not {*formats} & {*SUBTITLES}:
         raise ValueError("lines, cues and highlighted words are for --format srt and vtt")
     return formats

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .lines import Line, grouped
@@ -15,7 +16,8 @@ from .pictures import Picture
 from .progress import progress
 
 if TYPE_CHECKING:
-    from ..text.translator import Translation, Translator
+    from ..text.translation import Translation
+    from ..text.translator import Translator
 
 EXAMPLES = """examples:
   seq2seq-fast translate "How are you today?"
@@ -27,6 +29,10 @@ EXAMPLES = """examples:
 As many lines come out as go in. A text that begins with - comes after --."""
 
 LANGUAGES = {"english": "en", "portuguese": "pt"}  # of the models that the extra "demo" brings
+OPTIONS = (  # of Translator.stream()
+    "num_beams", "num_return_sequences", "max_new_tokens", "length_penalty", "repetition_penalty",
+    "no_repeat_ngram_size",
+)  # fmt: skip
 NOT_UTF8 = re.compile("([\ud800-\udfff]+)")  # as lone surrogates
 
 
@@ -54,10 +60,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--from",
         dest="source",
+        type=_code,
         metavar="LANGUAGE",
-        help="(default: what --to's model reads, or en)",
+        help="(default: what the model reads, where that is known, or en)",
     )
-    add("--to", metavar="LANGUAGE", help="pt, en, or their English names (default: pt)")
+    add("--to", type=_code, metavar="LANGUAGE", help="pt, en, or their English names (default: pt)")
     add("--model", metavar="FOLDER", help="a model of your own")
     add("--vocabulary", metavar="FILE", help="(default: what lies in the model's folder)")
     add("--weights", choices=WEIGHTS, help="(default: as they are published)")
@@ -77,13 +84,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
     add = parser.add_argument_group("search").add_argument
-    add("--num-beams", dest="beam_size", type=count, metavar="N", help="(default: 1)")
+    add("--num-beams", type=count, metavar="N", help="(default: 1)")
     add(
-        "--num-return-sequences", dest="n_best", type=count, metavar="N",
+        "--num-return-sequences", type=count, metavar="N",
         help="the N best of the beams, a line each (default: 1)",
     )  # fmt: skip
     add(
-        "--max-new-tokens", dest="max_length", type=count, metavar="N",
+        "--max-new-tokens", type=count, metavar="N",
         help="of a sentence (default: by its own length)",
     )  # fmt: skip
     add("--length-penalty", type=number, metavar="X", help="(default: 1)")
@@ -92,7 +99,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="more than 1: against tokens that are there already (default: 1)",
     )  # fmt: skip
     add(
-        "--no-repeat-ngram-size", dest="no_repeat_ngram", type=count, metavar="N",
+        "--no-repeat-ngram-size", type=count, metavar="N",
         help="no N tokens in a row occur twice",
     )  # fmt: skip
 
@@ -113,6 +120,9 @@ def run(options: argparse.Namespace) -> None:
         else:
             groups = stack.enter_context(grouped(files, keep=keep))
         translator = _translator(options)
+        stream = functools.partial(
+            translator.stream, source_language=options.source, **given(options, *OPTIONS)
+        )
         write = stack.enter_context(target.open())
         total = len(options.text) or None
         step = stack.enter_context(
@@ -120,7 +130,7 @@ def run(options: argparse.Namespace) -> None:
         )
         before = ""  # ends the line of a file that does not, if another file goes on
         for group in groups:
-            for line, found in _translated(translator, group):
+            for line, found in translated(stream, group):
                 write(before + _written(found, options) + line.end)
                 before = "" if line.end else "\n"
                 step(1)
@@ -137,7 +147,7 @@ def _check(options: argparse.Namespace) -> None:
         raise ValueError("--attention shows one text: give it as the only argument")
     if options.model and options.to:
         raise ValueError("--to chooses a model, and so does --model: give one of them")
-    beams, best = options.beam_size or 1, options.n_best or 1
+    beams, best = options.num_beams or 1, options.num_return_sequences or 1
     if best > beams:
         raise ValueError(f"--num-return-sequences is {best}: give at least as many --num-beams")
 
@@ -159,31 +169,19 @@ def _code(language: str) -> str:
 
 
 def _translator(options: argparse.Namespace) -> Translator:
-    from ..text.translator import Translator, find_model, source_language
+    from ..demo import find_translation_model
+    from ..text.translator import Translator
 
-    source = _code(options.source) if options.source else None
-    if options.model:
-        model = options.model
-    else:
-        to = _code(options.to) if options.to else "en" if source == "pt" else "pt"
-        model = find_model(to)
-        if source not in (None, source_language(to)):
-            raise ValueError(
-                f"no model is known that translates from '{options.source}' to '{to}':"
-                " any other is used by its folder, --model"
-            )
-        source = source_language(to)
-    search = given(
-        options, "vocabulary", "max_source_tokens", "beam_size", "n_best", "max_length",
-        "length_penalty", "repetition_penalty", "no_repeat_ngram",
-    )  # fmt: skip
+    source = options.source
+    model = options.model
+    if model is None:
+        model = find_translation_model(options.to or ("en" if source == "pt" else "pt"), source)
     return Translator(
         model,
-        language=source or "en",
         weights=options.weights,
         shortlist=options.shortlist,
         copy=options.copy,
-        **search,
+        **given(options, "vocabulary", "max_source_tokens"),
     )
 
 
@@ -195,11 +193,13 @@ class Found(NamedTuple):
     translation: Translation
 
 
-def _translated(translator: Translator, lines: list[Line]) -> Iterator[tuple[Line, list[Found]]]:
-    """Each line and its translations, the best first. Bytes that are not UTF-8 part a line into
-    texts, and stay between their translations."""
+def translated(
+    stream: Callable[[Iterable[str]], Iterator[Any]], lines: list[Line]
+) -> Iterator[tuple[Line, list[Found]]]:
+    """Each line and its translations, the best first, as `stream` gives those of texts. Bytes
+    that are not UTF-8 part a line into texts, and stay between their translations."""
     parts = [NOT_UTF8.split(line.text) for line in lines]  # text, bytes, text ...
-    results: Iterator[Any] = iter(translator.stream(text for part in parts for text in part[::2]))
+    results = stream(text for part in parts for text in part[::2])
     for line, part in zip(lines, parts, strict=True):
         found = [next(results) for _ in part[::2]]
         yield line, _joined([one if isinstance(one, list) else [one] for one in found], part[1::2])

@@ -22,18 +22,18 @@ class Candidates:
     def __init__(self, model: EncoderDecoder, options: Options, samples: int, never: Array) -> None:
         self.union: Array | None = None
         self.places: Array | None = None
-        if options.vocabulary is None:
+        if options.shortlist is None:
             return
         allowed = np.ones(model.vocabulary_size, bool)
         allowed[never] = False
         lists = []
-        for i, given in enumerate(options.vocabulary):
+        for i, given in enumerate(options.shortlist):
             ids = rising(given)
             if not (ids == model.eos).any():
-                raise ValueError(f"vocabulary: the list of source {i} lacks the end, {model.eos}")
+                raise ValueError(f"shortlist: the list of source {i} lacks the end, {model.eos}")
             lists.append(ids[allowed[ids]])
         if min(map(len, lists)) == 0:
-            raise ValueError("vocabulary: a list has no token that is not suppressed")
+            raise ValueError("shortlist: a list has no token that is not suppressed")
         self.lists = [ids for ids in lists for _ in range(samples)]
         self.union = lists[0]
         self.lengths = np.array([len(ids) for ids in self.lists])

@@ -7,16 +7,14 @@ was given.
 
 from __future__ import annotations
 
-import difflib
-import functools
-import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..checks import flag, integer, number, sequence, shown, token_ids
+from ..option_names import known
 
 if TYPE_CHECKING:
     from ..models.encoder_decoder import EncoderDecoder
@@ -25,17 +23,15 @@ if TYPE_CHECKING:
 __all__ = ["Options"]
 
 Array = np.ndarray[Any, Any]
-P = ParamSpec("P")
-R = TypeVar("R")
 
-MOST_BEAMS = 256
+MAX_BEAMS = 256
 """Each is a row of logits, and wider ones find worse results: Koehn and Knowles, "Six Challenges
 for Neural Machine Translation", 2017."""
-MOST_SAMPLES = 4096
-MOST_LENGTH = 1 << 62  # positions of int64, and room to add to them
-MOST_PENALTY = 16.0
+MAX_SAMPLES = 4096
+MAX_LENGTH = 1 << 62  # positions of int64, and room to add to them
+MAX_PENALTY = 16.0
 """Of length: a power of any length stays finite in float64."""
-LEAST_FACTOR, MOST_FACTOR = 1e-12, 1e12
+MIN_FACTOR, MAX_FACTOR = 1e-12, 1e12
 """What logits are divided by, twice: they stay finite in float32 up to 1e14."""
 
 
@@ -45,26 +41,29 @@ class Options:
 
     Parameters
     ----------
-    beam_size : int
+    num_beams : int
         Beam search where more than 1, at most 256: Graves, "Sequence Transduction with RNNs", 2012.
-    n_best : int, optional
-        Return a list of so many hypotheses, the best first; with `sample`, so many samples,
+    num_return_sequences : int, optional
+        Return a list of so many hypotheses, the best first; with `do_sample`, so many samples,
         at most 4096.
-    max_length, min_length : int
-        Of a result's tokens, the end included; by default at most 10 + 2.5 x the source's own
-        length, or what the model has positions for.
+    max_new_tokens : int, optional
+        A result has at most so many tokens, its end included; by default 10 + 2.5 x the source's
+        own length, or what the model has positions for.
+    min_new_tokens : int
+        The end does not come before so many tokens.
     length_penalty : float
         A sum of log-probabilities is divided by length ** length_penalty before it is compared;
         from -16 to 16.
     coverage_penalty : float
-        Times the sum over source tokens of log(min(attention paid, 1)), of the last layer's mean
-        over heads, is added: Wu et al., "Google's Neural Machine Translation System", 2016.
+        Times the sum over source tokens of log(min(sum of cross-attention, 1)), of the last
+        layer's mean over heads, is added: Wu et al., "Google's Neural Machine Translation
+        System", 2016.
     patience : float
-        A beam search ends with beam_size * patience hypotheses: Kasai et al., "A Call for
+        A beam search ends with num_beams * patience hypotheses: Kasai et al., "A Call for
         Clarification in Beam Search", 2022.
     early_stopping : bool
         End a beam search as soon as the best beam is finished.
-    sample : bool
+    do_sample : bool
         Draw tokens instead of taking the likeliest.
     temperature : float
         Logits are divided by it before a draw; from 1e-12 to 1e12.
@@ -78,23 +77,24 @@ class Options:
     repetition_penalty : float
         Logits of tokens that are there already are divided by it (multiplied, if negative): Keskar
         et al., "CTRL", 2019. From 1e-12 to 1e12.
-    no_repeat_ngram : int
+    no_repeat_ngram_size : int
         No n tokens in a row occur twice; 0 for no such rule.
-    prompt : sequence of sequences of int, optional
+    decoder_input_ids : sequence of sequences of int, optional
         Tokens that the decoder reads first, in place of the model's own beginning; all of one
         length. They are not part of the result.
     prefix : sequence of sequences of int, optional
         Tokens that each result begins with.
-    suppress : sequence of int
+    suppress_tokens : sequence of int
         Tokens that never occur.
-    require : sequence of int
+    required_tokens : sequence of int
         Tokens that every result has at least once: the end waits for them.
-    vocabulary : sequence of sequences of int, optional
-        For each source the only tokens that may occur (a shortlist), the end among them. Others are
-        not computed, and take no part in probabilities.
-    rules : callable, optional
-        Called before each choice with the tokens so far, (rows, position), and the logits, (rows,
-        vocabulary), which it may change: rules of a model's own. Not with a shortlist.
+    shortlist : sequence of sequences of int, optional
+        For each source the only tokens that may occur, the end among them. Others are not computed,
+        and take no part in probabilities.
+    logits_processor : callable, optional
+        Called before each choice with the tokens so far, int64 of shape (rows, position), and the
+        logits, float32 of shape (rows, vocabulary); it changes these in place, or returns others.
+        Not with a shortlist.
     callback : callable, optional
         Called with a source's number and each of its tokens as soon as that is found; not with
         beams.
@@ -106,88 +106,82 @@ class Options:
 
     Examples
     --------
-    >>> Options(beam_size=4, n_best=5)
+    >>> Options(num_beams=4, num_return_sequences=5)
     Traceback (most recent call last):
-    ValueError: n_best must be at most beam_size, 4; got 5
-    >>> Options.of({"beam_sise": 4}, "generate")
+    ValueError: num_return_sequences must be at most num_beams, 4; got 5
+    >>> Options.of({"num_beans": 4}, "generate")
     Traceback (most recent call last):
-    TypeError: generate has no option 'beam_sise'; did you mean 'beam_size'?
+    TypeError: generate has no option 'num_beans'; did you mean 'num_beams'?
     """
 
-    beam_size: int = 1
-    n_best: int | None = None
-    max_length: int | None = None
-    min_length: int = 0
+    num_beams: int = 1
+    num_return_sequences: int | None = None
+    max_new_tokens: int | None = None
+    min_new_tokens: int = 0
     length_penalty: float = 1.0
     coverage_penalty: float = 0.0
     patience: float = 1.0
     early_stopping: bool = False
-    sample: bool = False
+    do_sample: bool = False
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
     seed: int = 0
     repetition_penalty: float = 1.0
-    no_repeat_ngram: int = 0
-    prompt: Sequence[Sequence[int]] | None = None
+    no_repeat_ngram_size: int = 0
+    decoder_input_ids: Sequence[Sequence[int]] | None = None
     prefix: Sequence[Sequence[int]] | None = None
-    suppress: Sequence[int] = ()
-    require: Sequence[int] = ()
-    vocabulary: Sequence[Sequence[int]] | None = None
-    rules: Callable[[Array, Array], None] | None = None
+    suppress_tokens: Sequence[int] = ()
+    required_tokens: Sequence[int] = ()
+    shortlist: Sequence[Sequence[int]] | None = None
+    logits_processor: Callable[[Array, Array], Array | None] | None = None
     callback: Callable[[int, Token], Any] | None = None
 
     def __post_init__(self) -> None:
-        for name, least, most in _INTEGERS:
-            given = getattr(self, name)
-            if given is not None or name not in ("n_best", "max_length"):
-                self._keep(name, integer(name, given, least, most))
-        for name, lowest, highest in _NUMBERS:
-            self._keep(name, number(name, getattr(self, name), lowest, highest))
-        for name in ("early_stopping", "sample"):
-            self._keep(name, flag(name, getattr(self, name)))
-        for name in ("suppress", "require"):
-            self._keep(name, tuple(token_ids(name, getattr(self, name)).tolist()))
-        for name in ("prompt", "prefix", "vocabulary"):
-            given = getattr(self, name)
-            if given is not None:
-                for i, ids in enumerate(sequence(name, given, "sequences of integers")):
-                    token_ids(f"{name}[{i}]", ids)
-        for name in ("rules", "callback"):
-            given = getattr(self, name)
-            if not (given is None or callable(given)):
-                raise TypeError(f"{name} must be callable; got {shown(given)}")
+        for name, given in self.given().items():
+            object.__setattr__(self, name, _checked(name, given))
         self._check_together()
 
-    def _keep(self, name: str, checked: Any) -> None:
-        object.__setattr__(self, name, checked)
+    def given(self) -> dict[str, Any]:
+        """Those that are not defaults, by their names."""
+        every = vars(self).items()
+        return {name: value for name, value in every if value is not getattr(Options, name)}
 
     def _check_together(self) -> None:
         """What options ask of each other."""
-        if self.n_best is not None and not self.sample and self.n_best > self.beam_size:
+        if (
+            self.num_return_sequences is not None
+            and not self.do_sample
+            and self.num_return_sequences > self.num_beams
+        ):
             raise ValueError(
-                f"n_best must be at most beam_size, {self.beam_size}; got {self.n_best}"
+                f"num_return_sequences must be at most num_beams, {self.num_beams};"
+                f" got {self.num_return_sequences}"
             )
-        if self.max_length is not None and self.min_length > self.max_length:
+        if self.max_new_tokens is not None and self.min_new_tokens > self.max_new_tokens:
             raise ValueError(
-                f"min_length must be at most max_length, {self.max_length}; got {self.min_length}"
+                f"min_new_tokens must be at most max_new_tokens, {self.max_new_tokens};"
+                f" got {self.min_new_tokens}"
             )
-        if self.beam_size > 1 and (self.sample or self.callback):
-            raise ValueError(f"beam_size must be 1 with sample or callback; got {self.beam_size}")
-        if self.rules and self.vocabulary is not None:
-            raise ValueError("rules must be None with vocabulary")
-        if self.prompt is not None:
-            lengths = {len(ids) for ids in self.prompt}
+        if self.num_beams > 1 and (self.do_sample or self.callback):
+            raise ValueError(
+                f"num_beams must be 1 with do_sample or callback; got {self.num_beams}"
+            )
+        if self.logits_processor and self.shortlist is not None:
+            raise ValueError("logits_processor must be None with shortlist")
+        if self.decoder_input_ids is not None:
+            lengths = {len(ids) for ids in self.decoder_input_ids}
             if len(lengths) > 1:
                 raise ValueError(
-                    f"prompt must hold sequences of one length; got lengths {sorted(lengths)}"
+                    "decoder_input_ids must hold sequences of one length;"
+                    f" got lengths {sorted(lengths)}"
                 )
             if 0 in lengths:
-                raise ValueError("prompt must not hold empty sequences")
+                raise ValueError("decoder_input_ids must not hold empty sequences")
 
     @classmethod
     def of(cls, given: dict[str, Any], where: str) -> Options:
-        """Those that `where`, a function or class, was given by their names.
+        """Those that `where`, a function, was given by their names.
 
         Raises
         ------
@@ -198,11 +192,10 @@ class Options:
         return cls(**given)
 
     @classmethod
-    def of_texts(cls, given: dict[str, Any], user: type) -> Options:
-        """Those that a class was given, beside its own, for texts, of which each may be several
+    def of_texts(cls, given: dict[str, Any], where: str, function: Callable[..., Any]) -> Options:
+        """Those that `function` was given, beside its own, for texts, of which each may be several
         sequences of tokens."""
-        where = user.__name__
-        known(cls, given, where, also=user)
+        known(cls, given, where, also=function)
         for name in PER_SEQUENCE:
             if name in given:
                 raise TypeError(
@@ -225,12 +218,12 @@ class Options:
         Raises
         ------
         ValueError
-            A token that is not in the vocabulary; not one prompt for each source, say; a length
+            A token that is not in the vocabulary; not one prefix for each source, say; a length
             that the model has no positions for.
         """
         of_each = {
             name: getattr(self, name)
-            for name in ("prompt", "prefix", "vocabulary")
+            for name in ("decoder_input_ids", "prefix", "shortlist")
             if getattr(self, name) is not None
         }
         for name, given in of_each.items():
@@ -239,8 +232,8 @@ class Options:
                     f"{name} must be one for each of {sources} sources; got {len(given)}"
                 )
         for name, ids in (
-            ("suppress", self.suppress),
-            ("require", self.require),
+            ("suppress_tokens", self.suppress_tokens),
+            ("required_tokens", self.required_tokens),
             *((name, ids) for name, given in of_each.items() for ids in given),
         ):
             array = np.asarray(ids)
@@ -250,92 +243,66 @@ class Options:
                     f" got {array.min()} to {array.max()}"
                 )
         # The last token of a prompt is read in the first step, as the beginning is without one.
-        told = position + max(map(len, of_each.get("prompt", ())), default=1) - 1
-        left = model.positions - told
+        read = position + max(map(len, of_each.get("decoder_input_ids", ())), default=1) - 1
+        left = model.positions - read
         if left < 1:
+            name = "decoder_input_ids" if "decoder_input_ids" in of_each else "sources"
             raise ValueError(
-                f"{'prompt' if 'prompt' in of_each else 'sources'} must leave room for a token: the"
-                f" model has {model.positions} positions; got {told}, all before the first step"
+                f"{name} must leave room for a token: the model has {model.positions} positions;"
+                f" got {read}, all before the first step"
             )
-        for name in ("max_length", "min_length"):
+        for name in ("max_new_tokens", "min_new_tokens"):
             if (getattr(self, name) or 0) > left:
                 raise ValueError(
                     f"{name} must be at most {left}, since the model has {model.positions}"
-                    f" positions{f', {told} of them taken' if told else ''};"
+                    f" positions{f', {read} of them taken' if read else ''};"
                     f" got {getattr(self, name)}"
                 )
 
 
-_INTEGERS: tuple[tuple[str, int, int | None], ...] = (
-    ("beam_size", 1, MOST_BEAMS),
-    ("n_best", 1, MOST_SAMPLES),
-    ("max_length", 1, MOST_LENGTH),
-    ("min_length", 0, MOST_LENGTH),
-    ("top_k", 0, None),
-    ("no_repeat_ngram", 0, None),
-    ("seed", 0, (1 << 128) - 1),  # what the generator of the draws takes
-)
-_NUMBERS = (
-    ("length_penalty", -MOST_PENALTY, MOST_PENALTY),
-    ("coverage_penalty", -MOST_FACTOR, MOST_FACTOR),
-    ("patience", LEAST_FACTOR, MOST_FACTOR),
-    ("temperature", LEAST_FACTOR, MOST_FACTOR),
-    ("top_p", LEAST_FACTOR, 1.0),
-    ("repetition_penalty", LEAST_FACTOR, MOST_FACTOR),
-)
-PER_SEQUENCE = ("prompt", "prefix", "vocabulary", "callback")
+INTEGERS: dict[str, tuple[int, int | None]] = {  # from, to
+    "num_beams": (1, MAX_BEAMS),
+    "num_return_sequences": (1, MAX_SAMPLES),
+    "max_new_tokens": (1, MAX_LENGTH),
+    "min_new_tokens": (0, MAX_LENGTH),
+    "top_k": (0, None),
+    "no_repeat_ngram_size": (0, None),
+    "seed": (0, (1 << 128) - 1),  # what the generator of the draws takes
+}
+NUMBERS = {
+    "length_penalty": (-MAX_PENALTY, MAX_PENALTY),
+    "coverage_penalty": (-MAX_FACTOR, MAX_FACTOR),
+    "patience": (MIN_FACTOR, MAX_FACTOR),
+    "temperature": (MIN_FACTOR, MAX_FACTOR),
+    "top_p": (MIN_FACTOR, 1.0),
+    "repetition_penalty": (MIN_FACTOR, MAX_FACTOR),
+}
+FLAGS = ("early_stopping", "do_sample")
+TOKENS = ("suppress_tokens", "required_tokens")
+CALLABLES = ("logits_processor", "callback")
+PER_SEQUENCE = ("decoder_input_ids", "prefix", "shortlist", "callback")
 
 
-# ---- names ----
-
-
-def known(
-    of: Callable[..., Any],
-    given: Iterable[str],
-    where: str,
-    also: Callable[..., Any] | None = None,
-) -> None:
-    """Check the names of options.
-
-    Parameters
-    ----------
-    of : callable
-        Whose parameters may be given by name: a function or a class.
-    given : iterable of str
-    where : str
-        What they were given to, for the message.
-    also : callable, optional
-        Whose parameters may be what was meant, too.
+def _checked(name: str, given: Any) -> Any:
+    """An option's value, of its own type.
 
     Raises
     ------
-    TypeError
-        A name is not known; the message offers the nearest one.
+    TypeError, ValueError
+        It is of another type, or makes no sense.
     """
-    names = _names(of)
-    for name in given:
-        if name not in names:
-            every = names if also is None else [*names, *_names(also)]
-            near = difflib.get_close_matches(name, every, n=1, cutoff=0.5)
-            hint = f"; did you mean {near[0]!r}?" if near else f": it has {', '.join(names)}"
-            raise TypeError(f"{where} has no option {name!r}{hint}")
-
-
-@functools.cache
-def _names(of: Callable[..., Any]) -> list[str]:
-    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    parameters = inspect.signature(of).parameters.values()
-    return [one.name for one in parameters if one.kind in by_name and one.name != "self"]
-
-
-def names_checked(function: Callable[P, R]) -> Callable[P, R]:
-    """Decorator: a function or an ``__init__`` whose callers hear which option a name that it does
-    not know comes nearest to."""
-    where = function.__qualname__.removesuffix(".__init__")
-
-    @functools.wraps(function)
-    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
-        known(function, kwargs, where)
-        return function(*args, **kwargs)
-
-    return checked
+    if name in INTEGERS:
+        return integer(name, given, *INTEGERS[name])
+    if name in NUMBERS:
+        return number(name, given, *NUMBERS[name])
+    if name in FLAGS:
+        return flag(name, given)
+    if name in TOKENS:
+        return tuple(token_ids(name, given).tolist())
+    if name in CALLABLES:
+        if not callable(given):
+            raise TypeError(f"{name} must be callable; got {shown(given)}")
+        return given
+    for i, ids in enumerate(sequence(name, given, "sequences of integers")):
+        token_ids(f"{name}[{i}]", ids)
+    return given

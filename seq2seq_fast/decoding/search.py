@@ -59,7 +59,7 @@ def most_tokens(source_length: int) -> int:
 
 def search(model: EncoderDecoder, state: State, options: Options) -> list[list[Hypothesis]]:
     """For each sequence of a state its hypotheses, the best first."""
-    samples = options.n_best or 1 if options.sample else 1
+    samples = options.num_return_sequences or 1 if options.do_sample else 1
     running = _Search(model, state, options, samples, tells=options.callback is not None)
     while running.rows:
         for source, token in running.advance():
@@ -70,7 +70,7 @@ def search(model: EncoderDecoder, state: State, options: Options) -> list[list[H
         [one for some in running.found[i : i + samples] for one in some]
         for i in range(0, len(running.found), samples)
     ]
-    wanted = options.n_best or 1
+    wanted = options.num_return_sequences or 1
     return [sorted(some, key=lambda one: -one.score)[:wanted] for some in found]
 
 
@@ -98,17 +98,17 @@ class _Search:
     ) -> None:
         """`state` has one row to a sequence. It stays as it is."""
         self.model, self.options, self.samples, self.tells = model, options, samples, tells
-        self.beams = options.beam_size
+        self.beams = options.num_beams
         self.never: Array = np.array(
-            [*options.suppress, *(() if model.unk is None else (model.unk,))], np.int64
+            [*options.suppress_tokens, *(() if model.unk is None else (model.unk,))], np.int64
         )
         self.vocabulary = Candidates(model, options, samples, self.never)
         if self.vocabulary.union is not None:
             state = state.choosing(self.vocabulary.union)
         # What the first step is to read; None is the model's own beginning.
         self.first: Array | None = None
-        if options.prompt is not None:
-            prompt = np.array(options.prompt, np.int64)
+        if options.decoder_input_ids is not None:
+            prompt = np.array(options.decoder_input_ids, np.int64)
             if prompt.shape[1] > 1:
                 _, state, _ = model.step(prompt[:, :-1], state, attention=None)
             self.first = np.repeat(prompt[:, -1], samples * self.beams)
@@ -120,7 +120,7 @@ class _Search:
         self.found: list[list[Hypothesis]] = [[] for _ in range(count)]
         left = model.positions - state.position
         self.limits = np.array(
-            [min(options.max_length or most_tokens(n), left) for n in self.lengths]
+            [min(options.max_new_tokens or most_tokens(n), left) for n in self.lengths]
         )
         self.sources: Array = np.arange(count)  # that are running; of each, its number
         self.steps = steps_of(model, state, self.beams, attention=options.coverage_penalty != 0)
@@ -134,18 +134,20 @@ class _Search:
         self.paid: Array | None = None  # attention to each source token so far: (rows, time)
         self.draws = [
             np.random.Philox(key=options.seed, counter=[0, 0, 0, i % samples])
-            for i in (range(count) if options.sample else ())
+            for i in (range(count) if options.do_sample else ())
         ]
         self.judges_rows = bool(
-            options.repetition_penalty != 1 or options.no_repeat_ngram or options.require
+            options.repetition_penalty != 1
+            or options.no_repeat_ngram_size
+            or options.required_tokens
         )
         # Greedy search with nothing in it that is decided here goes on in the kernel.
         self.is_plain = not (
             self.beams > 1
-            or options.sample
-            or options.rules is not None
+            or options.do_sample
+            or options.logits_processor is not None
             or options.prefix is not None
-            or options.min_length > 1
+            or options.min_new_tokens > 0
             or self.judges_rows
             or self.steps.greedy is None
         )
@@ -173,7 +175,9 @@ class _Search:
             self.paid = mean if self.paid is None else self.paid[:, : mean.shape[1]] + mean
         if self.beams > 1:
             return self._beams(logits)
-        tokens, scores = self._sampled(logits) if self.options.sample else self._likeliest(logits)
+        tokens, scores = (
+            self._sampled(logits) if self.options.do_sample else self._likeliest(logits)
+        )
         for i, token in self._forced():
             tokens[i], scores[i] = token, 0
         return self._one_each(tokens[None], scores[None])
@@ -304,7 +308,7 @@ class _Search:
             return taken, True
         plain = options.patience == 1 and not (options.length_penalty or options.coverage_penalty)
         if options.early_stopping or plain:
-            return taken, last or (best_ended and found >= (options.n_best or 1))
+            return taken, last or (best_ended and found >= (options.num_return_sequences or 1))
         return taken, last or found >= round(beams * options.patience)
 
     def _found(
@@ -361,9 +365,11 @@ class _Search:
         options, vocabulary = self.options, self.vocabulary
         if len(self.never) and vocabulary.union is None:
             logits[:, self.never] = -np.inf
-        if options.rules is not None:
-            options.rules(self._so_far(), logits)
-        if self.position + 1 < options.min_length:
+        if options.logits_processor is not None:
+            changed = options.logits_processor(self._so_far(), logits)
+            if changed is not None and changed is not logits:
+                logits[...] = changed
+        if self.position < options.min_new_tokens:
             for row, source in enumerate(np.repeat(self.sources, self.beams).tolist()):
                 logits[row, vocabulary.columns([self.model.eos], source)] = -np.inf
         if not self.judges_rows:
@@ -377,10 +383,10 @@ class _Search:
                 penalty = np.float32(options.repetition_penalty)
                 taken = logits[row, seen]
                 logits[row, seen] = np.where(taken < 0, taken * penalty, taken / penalty)
-            if options.no_repeat_ngram:
-                repeats = _repeats(tokens, options.no_repeat_ngram)
+            if options.no_repeat_ngram_size:
+                repeats = _repeats(tokens, options.no_repeat_ngram_size)
                 logits[row, vocabulary.columns(repeats, source)] = -np.inf
-            missing = sorted(set(options.require) - set(tokens) - {self.model.eos})
+            missing = sorted(set(options.required_tokens) - set(tokens) - {self.model.eos})
             if missing:
                 logits[row, vocabulary.columns([self.model.eos], source)] = -np.inf
                 if len(missing) >= self.limits[source] - self.position - 1:  # no room for others

@@ -47,8 +47,9 @@ def convert(
 
     Examples
     --------
-    >>> from seq2seq_fast.text.translator import Translator, find_model
-    >>> convert(find_model("pt"), "portuguese", weights="int8")
+    >>> from seq2seq_fast.demo import find_translation_model
+    >>> from seq2seq_fast.text.translator import Translator
+    >>> convert(find_translation_model("pt"), "portuguese", weights="int8")
     >>> Translator("portuguese").translate(["How are you today?"])[0].text
     'Como você está hoje?'
     """

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..checks import sequence
 from ..contract.float_state import under_contract
-from ..decoding.options import MOST_LENGTH, Options
+from ..decoding.options import MAX_LENGTH, Options
 from ..decoding.search import Token, search, stream
 from ..decoding.steps import mean_over_heads
 from ..nn.checks import checked_ids, must_equal
@@ -56,8 +56,8 @@ class EncoderDecoder(FromFiles, Part):
     Examples
     --------
     >>> from seq2seq_fast import load
-    >>> from seq2seq_fast.text.translator import find_model
-    >>> model = load(find_model("pt"))
+    >>> from seq2seq_fast.demo import find_translation_model
+    >>> model = load(find_translation_model("pt"))
     >>> source = [[12, 847, model.eos]]
     >>> tokens = model.generate(source)[0].tokens
     >>> state = model.start(model.encode(source))  # the same by hand
@@ -95,7 +95,7 @@ class EncoderDecoder(FromFiles, Part):
     def positions(self) -> int:
         """Tokens that the decoder can read, one after the other."""
         positions = self.decoder.embedding.positions
-        return MOST_LENGTH if positions is None else positions.most
+        return MAX_LENGTH if positions is None else positions.most
 
     @property
     def nbytes(self) -> int:
@@ -199,9 +199,26 @@ class EncoderDecoder(FromFiles, Part):
     def decode(
         self, x: Array, state: State, wanted: Collection[int] = ()
     ) -> tuple[Array, State, dict[int, Array]]:
-        """The decoder's layers: embedded tokens x (rows, time, features) -> what the output layer
-        takes, the state after them, and of the layers in `wanted` the attention
-        (rows, heads, time, source time)."""
+        """The decoder's layers alone, without embedding and output.
+
+        Parameters
+        ----------
+        x : ndarray of float32, shape (rows, time, features)
+            Embedded tokens.
+        state : State
+            From start() or the step before.
+        wanted : collection of int
+            Layers whose cross-attention is returned.
+
+        Returns
+        -------
+        x : ndarray of float32, shape (rows, time, features)
+            What the output layer takes.
+        state : State
+            After these tokens.
+        attention : dict
+            Of each of the layers in `wanted`, of shape (rows, heads, time, source time).
+        """
         past, weights = [], {}
         for i, (layer, before, memory) in enumerate(
             zip(self.decoder.layers, state.past, state.memory, strict=True)
@@ -242,12 +259,12 @@ class EncoderDecoder(FromFiles, Part):
         sources : sequence of sequences of int, or of ndarrays of float32, or a State
             As for encode(); or a state with one row to a sequence, to go on from.
         **options
-            The fields of `seq2seq_fast.decoding.options.Options`: beam_size, n_best, max_length,
-            length_penalty, temperature and so on.
+            The fields of `seq2seq_fast.decoding.options.Options`: num_beams,
+            num_return_sequences, max_new_tokens, length_penalty, temperature and so on.
 
         Returns
         -------
-        list of Hypothesis, or of lists of them, the best first, if `n_best` is given
+        list of Hypothesis, or of lists of them, the best first, if `num_return_sequences` is given
             .tokens, .score and .token_scores; none depends on the other sequences of the batch.
 
         Raises
@@ -258,9 +275,9 @@ class EncoderDecoder(FromFiles, Part):
         Examples
         --------
         >>> from seq2seq_fast import load
-        >>> from seq2seq_fast.text.translator import find_model
-        >>> model = load(find_model("pt"))
-        >>> found = model.generate([[12, 847, model.eos]], beam_size=4, n_best=2)[0]
+        >>> from seq2seq_fast.demo import find_translation_model
+        >>> model = load(find_translation_model("pt"))
+        >>> found = model.generate([[12, 847, model.eos]], num_beams=4, num_return_sequences=2)[0]
         >>> found[0].score >= found[1].score
         True
         """
@@ -270,7 +287,7 @@ class EncoderDecoder(FromFiles, Part):
         else:
             chosen.fit(self, len(sequence("sources", sources, "sequences of token ids")))
         found = search(self, self._begun(sources), chosen)
-        return [one[0] for one in found] if chosen.n_best is None else found
+        return [one[0] for one in found] if chosen.num_return_sequences is None else found
 
     def stream(self, source: Sequence[int] | Array | State, **options: Any) -> Iterator[Token]:
         """Decode one source, yielding each token as soon as it is found.
@@ -290,12 +307,22 @@ class EncoderDecoder(FromFiles, Part):
         Raises
         ------
         TypeError, ValueError
-            As generate() does, before the first token; also for a beam search, n_best or callback.
+            As generate() does, before the first token; also for a beam search,
+            num_return_sequences or callback.
+
+        Examples
+        --------
+        >>> from seq2seq_fast import load
+        >>> from seq2seq_fast.demo import find_translation_model
+        >>> model = load(find_translation_model("pt"))
+        >>> source = [12, 847, model.eos]
+        >>> [token.id for token in model.stream(source)] == model.generate([source])[0].tokens
+        True
         """
         chosen = Options.of(options, "stream")
-        if chosen.beam_size > 1:
-            raise ValueError(f"beam_size must be 1 for a stream; got {chosen.beam_size}")
-        for name in ("n_best", "callback"):
+        if chosen.num_beams > 1:
+            raise ValueError(f"num_beams must be 1 for a stream; got {chosen.num_beams}")
+        for name in ("num_return_sequences", "callback"):
             if getattr(chosen, name) is not None:
                 raise ValueError(f"{name} must be left out of a stream, which gives each token")
         chosen.fit(self, 1, source.position if isinstance(source, State) else 0)
@@ -323,7 +350,8 @@ class EncoderDecoder(FromFiles, Part):
         layer: int = -1,
         head: int | None = None,
     ) -> Array:
-        """How much each of the target tokens looked at each source token.
+        """The cross-attention of one layer: how much each of the target tokens looked at each
+        source token.
 
         Parameters
         ----------
@@ -342,6 +370,21 @@ class EncoderDecoder(FromFiles, Part):
         ------
         TypeError, ValueError
             Tokens that are not in the vocabulary, no such layer or head.
+
+        References
+        ----------
+        Bahdanau et al., "Neural Machine Translation by Jointly Learning to Align and Translate",
+        2015, section 5.2.
+
+        Examples
+        --------
+        >>> from seq2seq_fast import load
+        >>> from seq2seq_fast.demo import find_translation_model
+        >>> model = load(find_translation_model("pt"))
+        >>> source = [12, 847, model.eos]
+        >>> tokens = model.generate([source])[0].tokens
+        >>> model.align(source, tokens).shape == (len(tokens), len(source))
+        True
         """
         state = self.start(self.encode([ids]))
         if not tokens:

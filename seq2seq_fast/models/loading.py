@@ -73,8 +73,8 @@ def load(path: str | os.PathLike[str], *, weights: str | None = None) -> Encoder
 
     Examples
     --------
-    >>> from seq2seq_fast.text.translator import find_model
-    >>> load(find_model("pt"), weights="float32").vocabulary_size
+    >>> from seq2seq_fast.demo import find_translation_model
+    >>> load(find_translation_model("pt"), weights="float32").vocabulary_size
     32000
     """
     if weights is not None and weights not in WEIGHTS:

@@ -71,8 +71,8 @@ def save(model: EncoderDecoder, path: str | os.PathLike[str]) -> None:
     Examples
     --------
     >>> from seq2seq_fast import load
-    >>> from seq2seq_fast.text.translator import find_model
-    >>> save(load(find_model("pt"), weights="int8"), "model.safetensors")
+    >>> from seq2seq_fast.demo import find_translation_model
+    >>> save(load(find_translation_model("pt"), weights="int8"), "model.safetensors")
     >>> load("model.safetensors").vocabulary_size
     32000
     """

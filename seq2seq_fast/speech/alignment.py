@@ -1,6 +1,6 @@
-"""When each token was said: a path through a model's attention to the sound.
+"""When each token was said: dynamic time warping of a model's cross-attention.
 
-Some heads of a model of speech look at what they hear while they write it. Their attention, made
+The alignment heads of a model of speech follow the sound as it is written. Their attention, made
 sharper, is a picture with a line from corner to corner; dynamic time warping finds the line
 (Radford et al., 2022; Giorgino, "Computing and Visualizing Dynamic Time Warping Alignments in R",
 2009). Where nobody speaks the path is free, and words that it leads through a pause keep to one
@@ -81,9 +81,9 @@ def token_times(weights: Array, first: int, voiced: Array | None = None) -> Arra
     Parameters
     ----------
     weights : ndarray of float32, shape (heads, tokens, ticks)
-        Attention of the heads that listen.
+        Cross-attention of the alignment heads.
     first : int
-        The first token that is wanted: those before it were not said.
+        The first token of the result: those before it were not said.
     voiced : ndarray of bool, shape (ticks,), optional
         Where somebody may be speaking: elsewhere attention does not count.
 
@@ -93,23 +93,23 @@ def token_times(weights: Array, first: int, voiced: Array | None = None) -> Arra
         Not falling.
     """
     heads, tokens, ticks = weights.shape
-    count, least = np.float32(tokens), np.float32(np.finfo(np.float32).tiny)
+    count, tiny = np.float32(tokens), np.float32(np.finfo(np.float32).tiny)
     edge = min(SMOOTHED // 2, ticks - 1)
     total = np.zeros((tokens - first, ticks), np.float32)
     for head in range(heads):
-        # 1. Of each tick, how much more than others a token listens to it.
-        shares = weights[head] / np.maximum(row_sum(weights[head]), least)
+        # 1. Of each tick, how much more attention than others a token gives it.
+        shares = weights[head] / np.maximum(row_sum(weights[head]), tiny)
         columns = np.ascontiguousarray(shares.T)
         centred = columns - row_sum(columns) / count
         spread = np.sqrt(row_sum(centred * centred) / count)
-        standard = (centred / np.maximum(spread, least)).T[first:]
+        standard = (centred / np.maximum(spread, tiny)).T[first:]
         # 2. Smoothed in time; the sum of the heads.
         padded = np.pad(standard, ((0, 0), (edge, edge)), mode="reflect")
         near = np.lib.stride_tricks.sliding_window_view(padded, 2 * edge + 1, axis=1)
         total = total + np.partition(near, edge, axis=-1)[..., edge]
     if voiced is not None:
         total[:, ~voiced] = 0
-    # 3. The path that pays most attention.
+    # 3. The path along which the sum of attention is largest.
     return _first_columns(-total.astype(np.float64))
 
 

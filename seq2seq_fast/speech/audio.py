@@ -1,4 +1,4 @@
-"""Sound as a model of speech hears it: 16 kHz samples and their log-mel spectra.
+"""Sound as a model of speech takes it: 16 kHz samples and their log-mel spectra.
 
 Sound is brought to 16 kHz by soxr. From the samples on, the arithmetic is the contract's, and so
 are the bits: a spectrum is two linear layers and a logarithm. Sound is read as it is needed and
@@ -30,13 +30,13 @@ RATE = 16_000  # samples of a second
 HOP = 160  # samples from frame to frame
 WINDOW = 400  # samples of a frame
 FRAME_RATE = RATE // HOP
-FRAMES = 3000  # of the half minute that models hear at a time
+FRAMES = 3000  # of the half minute that models take at a time
 MARGIN = WINDOW // 2  # samples that a frame reaches to either side of its middle
 
 BINS = WINDOW // 2 + 1  # frequencies of a frame
 RANGE = 8  # powers of ten below the loudest that are told apart
-LEAST = 1e-10  # power; less is silence
-SILENCE = 1.5 / 32768  # the most that a sample of a silent sound is
+MIN_POWER = 1e-10  # less is silence
+SILENCE = 1.5 / 32768  # the largest sample of a silent sound
 LOUDEST = 2.0**31  # of a sample; more is no sound and would overflow in a spectrum
 CANCELLED = 1 / 32  # of a channel's peak; where the channels' mean has less, they cancel each other
 
@@ -76,7 +76,7 @@ def _mel(bands: int) -> Linear:
 
 @under_contract
 def log_mel(samples: Array, bands: int = 80) -> Array:
-    """The log-mel spectrum that Whisper hears.
+    """The log-mel spectrum that Whisper takes.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def log_mel(samples: Array, bands: int = 80) -> Array:
     parts = _fourier()(each)
     np.multiply(parts, parts, out=parts)
     power = _mel(bands)(parts[:, :BINS] + parts[:, BINS:])
-    levels = log(np.maximum(power, np.float32(LEAST))) * np.float32(1 / math.log(10))
+    levels = log(np.maximum(power, np.float32(MIN_POWER))) * np.float32(1 / math.log(10))
     floor = levels.max() - np.float32(RANGE)
     return (np.maximum(levels, floor) + np.float32(4)) / np.float32(4)
 
@@ -145,8 +145,8 @@ class Recording:
         There is no such file, or it may not be read.
     ValueError
         The file is no sound, or an array is not of this shape, type or rate. Also, once all that
-        comes before was read: the file is damaged, or a sample is not finite or absurd. Also when
-        asked for what is forgotten.
+        comes before was read: the file is damaged, or a sample is not finite or absurd. Also for
+        what is forgotten.
     TypeError
         `audio` is something else, or a file in text mode.
     ImportError
@@ -172,7 +172,7 @@ class Recording:
         return self._sound.duration
 
     def through(self, change: Callable[[Iterator[Array]], Iterator[Array]]) -> None:
-        """Hear only what a function makes of the samples, in blocks of any length, of which there
+        """Take only what a function makes of the samples, in blocks of any length, of which there
         must remain as many."""
         self._check(0)
         blocks, self._blocks = self._blocks, iter(())
@@ -224,23 +224,23 @@ class Recording:
 
     def is_silent(self, frame: int, count: int = FRAMES) -> bool:
         """Whether so many frames, from one on, move by no more than 16 bits round off."""
-        heard = self._heard(frame, count)
-        return not len(heard) or float(np.abs(heard).max()) <= SILENCE
+        samples = self._reached(frame, count)
+        return not len(samples) or float(np.abs(samples).max()) <= SILENCE
 
     def window(self, frame: int, bands: int, count: int = FRAMES) -> Array:
         """The log-mel spectrum of so many frames, at most half a minute, from one on: (3000,
         bands), zeros past the end, as the models have learned it. What lies before it is
         forgotten."""
-        heard = self._heard(frame, count)
+        samples = self._reached(frame, count)
         spectrum = np.zeros((FRAMES, bands), np.float32)
         count = min(count, self.frames_from(frame))
         if count:
             padded = np.zeros((count - 1) * HOP + WINDOW, np.float32)
-            padded[: len(heard)] = heard[: len(padded)]
+            padded[: len(samples)] = samples[: len(padded)]
             spectrum[:count] = log_mel(padded, bands)
         return spectrum
 
-    def _heard(self, frame: int, count: int) -> Array:
+    def _reached(self, frame: int, count: int) -> Array:
         """The samples that so many frames from one on reach, as far as there are any."""
         begin = frame * HOP - MARGIN
         end = frame * HOP + count * HOP + MARGIN - HOP

@@ -1,4 +1,4 @@
-"""What is to be known of a model of speech beside its weights and its tokenizer."""
+"""SpeechConfig: what a model of speech says beside its weights and its tokenizer."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ class SpeechConfig(NamedTuple):
     """From ``config.json`` and ``generation_config.json``, as CTranslate2 or Hugging Face have
     them."""
 
-    never: list[int]
+    suppress_tokens: list[int]
     """Tokens that a text has nowhere."""
-    never_first: list[int]
+    begin_suppress_tokens: list[int]
     """Tokens that a text does not begin with."""
-    listening: list[tuple[int, int]]
-    """Layers and heads of the decoder that look at what they hear while they write it."""
+    alignment_heads: list[tuple[int, int]]
+    """Layers and heads of the decoder whose cross-attention follows the sound as it is written."""
 
     @staticmethod
     def read(folder: Path, model: EncoderDecoder, vocabulary: SpeechVocabulary) -> SpeechConfig:
@@ -46,10 +46,10 @@ class SpeechConfig(NamedTuple):
         for name in ("config.json", "generation_config.json"):
             if (folder / name).exists():
                 config.update(read_json(folder / name))
-        never = config.get("suppress_ids", config.get("suppress_tokens"))
+        suppressed = config.get("suppress_ids", config.get("suppress_tokens"))
         at_first = config.get("suppress_ids_begin", config.get("begin_suppress_tokens"))
         special = set(range(vocabulary.start, vocabulary.no_times))
-        every = sorted(special | set(listed("suppress_tokens", never, 1)))
+        every = sorted(special | set(listed("suppress_tokens", suppressed, 1)))
         first = listed("begin_suppress_tokens", at_first, 1)
         size = model.vocabulary_size
         if not all(0 <= token < size for token in (*every, *first)):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from .transcriber import Segment, Word
+    from .transcript import Segment, Word
 
 __all__ = ["FORMATS", "Layout", "Writer", "writer"]
 
@@ -208,8 +208,8 @@ def writer(format: str, spoken: Spoken, layout: Layout | None = None) -> Writer:
         A line of text for each segment; SubRip; WebVTT; a table of start and end in thousandths of
         a second and text; a JSON object of language, language_probability, segments and duration.
     spoken : object
-        Has the attributes language, language_probability and duration: the language is asked for at
-        the first segment, the duration at the end.
+        Has the attributes language, language_probability and duration: the language is read at the
+        first segment, the duration at the end.
     layout : Layout, optional
         Of the subtitles; a cue for each segment if left out.
     """

@@ -24,16 +24,16 @@ class TimestampRules:
     Parameters
     ----------
     vocabulary : SpeechVocabulary
-    never_first : list of int
+    begin_suppress_tokens : list of int
         Tokens that a text does not begin with.
     """
 
-    def __init__(self, vocabulary: SpeechVocabulary, never_first: list[int]) -> None:
+    def __init__(self, vocabulary: SpeechVocabulary, begin_suppress_tokens: list[int]) -> None:
         self.first, self.end, self.no_times = (
             vocabulary.first_time, vocabulary.end, vocabulary.no_times
         )  # fmt: skip
         self.last = self.first + vocabulary.TIMES - 1
-        self.never_first = never_first
+        self.begin_suppress_tokens = begin_suppress_tokens
 
     def __call__(self, tokens: Array, logits: Array) -> None:
         """tokens (rows, position), logits (rows, vocabulary)."""
@@ -41,7 +41,7 @@ class TimestampRules:
         logits[:, self.no_times] = -np.inf
         logits[:, self.last + 1 :] = -np.inf
         if not tokens.shape[1]:
-            logits[:, self.never_first] = -np.inf
+            logits[:, self.begin_suppress_tokens] = -np.inf
             logits[:, :first] = -np.inf
             logits[:, first + LATEST_START + 1 :] = -np.inf
             return
@@ -71,7 +71,7 @@ class Part(NamedTuple):
     span: slice  # of the window's tokens
 
 
-def parts(tokens: list[int], first_time: int, heard: int) -> tuple[list[Part], int]:
+def parts(tokens: list[int], first_time: int, num_frames: int) -> tuple[list[Part], int]:
     """What was written of a window, and how many of its frames are done with.
 
     Parameters
@@ -80,36 +80,36 @@ def parts(tokens: list[int], first_time: int, heard: int) -> tuple[list[Part], i
         Text between tokens of time.
     first_time : int
         The token of time 0.
-    heard : int
-        Frames of sound in the window, at least 1. Models write times up to half a minute whatever
-        they heard.
+    num_frames : int
+        Frames of sound in the window, at least 1. Models write times up to half a minute
+        whatever they were given.
 
     Returns
     -------
     parts : list of Part
         In order, all within the frames of sound; those that have no time there are left out.
     done : int
-        From 1 to `heard`.
+        From 1 to `num_frames`.
     """
 
     def frame(token: int) -> int:
-        return min((token - first_time) * FRAMES_OF_TICK, heard)
+        return min((token - first_time) * FRAMES_OF_TICK, num_frames)
 
     is_time = [token >= first_time for token in tokens]
     ends = [i for i in range(1, len(tokens)) if is_time[i - 1] and is_time[i]]
     closed = is_time[-2:] == [False, True]  # nothing is said after the last time
     if not ends:
         times = [token for token, is_one in zip(tokens, is_time, strict=True) if is_one]
-        end = frame(times[-1]) if times and times[-1] > first_time else heard
-        return [Part(0, end, slice(0, len(tokens)))], heard
+        end = frame(times[-1]) if times and times[-1] > first_time else num_frames
+        return [Part(0, end, slice(0, len(tokens)))], num_frames
     found: list[Part] = []
     begin = at = 0
     for end in [*ends, *([len(tokens)] if closed else [])]:
         start = max(at, frame(tokens[begin]))
         at = max(start, frame(tokens[end - 1]))
-        if not found and start == heard:  # all of it is said to be past the end
+        if not found and start == num_frames:  # all of it is said to be past the end
             start = 0
         if start < at:
             found.append(Part(start, at, slice(begin, end)))
         begin = end
-    return found, heard if closed else at or heard
+    return found, num_frames if closed else at or num_frames

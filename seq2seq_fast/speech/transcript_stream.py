@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..checks import shown
 from ..contract.float_state import under_contract
 from ..nn.decoder import State
 from .audio import FRAME_RATE, RATE, Recording
 from .languages import language_code
+from .options import TranscriptionOptions, clips
 from .timestamps import parts
 from .transcript import Segment, Word
 from .window_text import WindowText, probability, written
@@ -21,9 +23,8 @@ if TYPE_CHECKING:
     from .transcriber import Transcriber
 
 Array = np.ndarray[Any, Any]
-Clips = str | Sequence[float] | None
 
-RESET_TEMPERATURE = 0.5  # what was drawn at more than this, the model is not told
+RESET_TEMPERATURE = 0.5  # what was sampled at more than this is no prompt for what follows
 
 
 class TranscriptStream(Iterator[Segment]):
@@ -34,36 +35,30 @@ class TranscriptStream(Iterator[Segment]):
         transcriber: Transcriber,
         recording: Recording,
         language: str | None,
-        *,
         task: str,
-        prompt: str | None,
-        words: bool,
-        clip_timestamps: Clips,
-        vad_filter: bool,
+        options: TranscriptionOptions,
         progress: Callable[[float], Any] | None,
     ) -> None:
-        self._by, self._vocabulary = transcriber, transcriber.vocabulary
+        self._transcriber, self._vocabulary = transcriber, transcriber.vocabulary
         if task not in tuple(self._vocabulary.tasks):
-            raise ValueError(f"task must be transcribe or translate; got {task!r:.60}")
+            raise ValueError(f"task must be transcribe or translate; got {shown(task)}")
         if task == "translate" and not self._vocabulary.languages:
             raise ValueError("task must be transcribe: this model knows English alone")
-        if not isinstance(prompt, str | None):
-            raise TypeError(f"prompt must be a str; got {prompt!r:.60}")
-        self._task, self._words, self._progress = task, words, progress
-        self._clips = clips(clip_timestamps)
+        self._task, self._options, self._progress = task, options, progress
+        self._clips = clips(options.clip_timestamps)
         self._language: tuple[str, float] | None = None
         if language is not None or not self._vocabulary.languages:
             known = "en" if language is None else language
             self._language = language_code(known, transcriber.languages), 1.0
         self._guess = transcriber.languages[0], 0.0  # until it is known
         self._guess_no_speech = math.inf
-        self._recording, self._vad_filter = recording, vad_filter
-        if vad_filter:
+        self._recording = recording
+        if options.vad_filter:
             from .vad import only_speech
 
             recording.through(only_speech)
-        prompt = (prompt or "").strip()
-        self._told = self._vocabulary.encode(f" {prompt}") if prompt else []
+        prompt = (options.initial_prompt or "").strip()
+        self._prompt_tokens = self._vocabulary.encode(f" {prompt}") if prompt else []
         self._frame = 0
         self._ended = False
         self._segments = self._each()
@@ -76,18 +71,18 @@ class TranscriptStream(Iterator[Segment]):
 
     @property
     def language(self) -> str | None:
-        """Its code; None until speech was heard, or the end."""
+        """Its code; None until there was speech, or the end."""
         return None if self._language is None else self._language[0]
 
     @property
     def language_probability(self) -> float | None:
-        """1 if the language was given or the model knows no other, 0 if nothing was heard; None
+        """1 if the language was given or the model knows no other, 0 if there was no speech; None
         until it is known."""
         return None if self._language is None else self._language[1]
 
     @property
     def duration(self) -> float | None:
-        """Of the sound, in seconds, or at the end of what was heard of it; None until known."""
+        """Of the sound, in seconds, or at the end of what was read of it; None until known."""
         said = self._recording.duration
         return self._seconds(self._frame) if said is None and self._ended else said
 
@@ -95,8 +90,8 @@ class TranscriptStream(Iterator[Segment]):
         for begin, end in self._clips:
             self._recording.skip(begin)
             self._frame = begin
-            while (heard := self._next(end)) > 0:
-                yield from self._window(heard)
+            while (num_frames := self._next(end)) > 0:
+                yield from self._window(num_frames)
                 if self._progress is not None:
                     self._progress(self._seconds(self._frame))
         if self._language is None:
@@ -106,7 +101,7 @@ class TranscriptStream(Iterator[Segment]):
     def _next(self, end: float) -> int:
         """How many frames the next window has, before `end`; the current frame moves on to where it
         begins."""
-        if self._vad_filter:  # a window ends with the speech, and the next begins with speech
+        if self._options.vad_filter:  # a window ends with speech, and the next begins with it
             self._frame, count = self._recording.next_sound(self._frame)
         else:
             count = self._recording.frames_from(self._frame)
@@ -118,21 +113,22 @@ class TranscriptStream(Iterator[Segment]):
         return said if said is not None and said < seconds < said + 1 / RATE else seconds
 
     @under_contract
-    def _window(self, heard: int) -> list[Segment]:
+    def _window(self, num_frames: int) -> list[Segment]:
         """The segments of the window that begins at the current frame and has so many frames of
         sound; the current frame moves on."""
-        start, by, vocabulary = self._frame, self._by, self._vocabulary
-        self._frame += heard
-        if self._recording.is_silent(start, heard):  # the models write something even then
+        start, transcriber, options = self._frame, self._transcriber, self._options
+        vocabulary = self._vocabulary
+        self._frame += num_frames
+        if self._recording.is_silent(start, num_frames):  # the models write something even then
             return []
-        spectrum = self._recording.window(start, by.bands, heard)
-        state = by.model.start(by.model.encode([spectrum]))
+        spectrum = self._recording.window(start, transcriber.bands, num_frames)
+        state = transcriber.model.start(transcriber.model.encode([spectrum]))
         language = self._decided(state)
         opening = self._opening(language)
-        found = written(by, state, opening, self._told)
-        if found.no_speech > by.silence and found.score < by.least_score:
+        found = written(transcriber, options, state, opening, self._prompt_tokens)
+        if options.is_silence(found.no_speech, found.score):
             return []
-        every, done = parts(found.tokens, vocabulary.first_time, heard)
+        every, done = parts(found.tokens, vocabulary.first_time, num_frames)
         self._frame = start + done
         said = []
         for part in every:
@@ -140,8 +136,8 @@ class TranscriptStream(Iterator[Segment]):
             if any(c.isalnum() for c in text):
                 said.append((part, text))
         words: list[list[Word]] = [[] for _ in said]
-        if self._words and said:
-            # The text once more, without times: what the listening heads look at.
+        if options.word_timestamps and said:
+            # The text once more, without times: what the alignment heads look at.
             spans = [part.span for part, _ in said]
             words = self._timed(state, found, spans, spectrum, start, done, language)
         segments = [
@@ -157,22 +153,23 @@ class TranscriptStream(Iterator[Segment]):
             )
             for (part, text), own in zip(said, words, strict=True)
         ]
-        if not by.carry_text or found.temperature > RESET_TEMPERATURE:
-            self._told = []
+        if not options.condition_on_previous_text or found.temperature > RESET_TEMPERATURE:
+            self._prompt_tokens = []
         else:
             tokens = [token for segment in segments for token in segment.tokens]
-            self._told = (self._told + tokens)[-by.most_told :]
+            last = (self._prompt_tokens + tokens)[-transcriber.max_prompt_tokens :]
+            self._prompt_tokens = last
         return segments
 
     def _decided(self, state: State) -> str:
         """The language of a window: the sound's own, once there was speech to know it by."""
         if self._language is not None:
             return self._language[0]
-        found, no_speech = self._by.languages_heard(state)
+        found, no_speech = self._transcriber.language_probabilities(state)
         likeliest = next(iter(found.items()))
         if no_speech < self._guess_no_speech:
             self._guess, self._guess_no_speech = likeliest, no_speech
-        if no_speech <= self._by.silence:
+        if self._options.is_speech(no_speech):
             self._language = likeliest
         return likeliest[0]
 
@@ -194,7 +191,7 @@ class TranscriptStream(Iterator[Segment]):
         language: str,
     ) -> list[list[Word]]:
         """The words of each part of a window's text."""
-        by, vocabulary = self._by, self._vocabulary
+        transcriber, vocabulary = self._transcriber, self._vocabulary
         text: list[tuple[int, float]] = []
         words: list[list[tuple[str, int]]] = []
         for span in spans:
@@ -204,11 +201,12 @@ class TranscriptStream(Iterator[Segment]):
             words.append(with_marks(vocabulary.words([token for token, _ in some], language)))
         opening = [*self._opening(language), vocabulary.no_times]
         tokens = np.array([[*opening, *(token for token, _ in text), vocabulary.end]])
-        tokens = tokens[:, : by.positions]
-        layers = {layer for layer, _ in by.listening}
-        _, _, paid = by.model.decode(by.model.decoder.embedding(tokens, 0), state, layers)
+        tokens = tokens[:, : transcriber.positions]
+        heads, model = transcriber.alignment_heads, transcriber.model
+        layers = {layer for layer, _ in heads}
+        _, _, cross_attention = model.decode(model.decoder.embedding(tokens, 0), state, layers)
         # A token is written by the step before it.
-        weights = np.stack([paid[layer][0, head, :-1] for layer, head in by.listening])
+        weights = np.stack([cross_attention[layer][0, head, :-1] for layer, head in heads])
         counts = [count for some in words for _, count in some]
         times = iter(word_times(weights, len(opening) - 1, counts, spectrum, frames))
         scores = (score for _, score in text)
@@ -224,39 +222,3 @@ class TranscriptStream(Iterator[Segment]):
             ]
             for some in words
         ]
-
-
-def clips(given: Any) -> list[tuple[int, float]]:
-    """The parts of a sound that are to be heard, as frames: first, one past the last.
-
-    Parameters
-    ----------
-    given : str or sequence of float, optional
-        Seconds: start, end, start, end ...; the last part may lack its end. A string has commas.
-
-    Raises
-    ------
-    ValueError
-        They are no such seconds.
-
-    Examples
-    --------
-    >>> clips("0,5.5,10")
-    [(0, 550), (1000, inf)]
-    """
-    if isinstance(given, str):
-        given = given.split(",") if given.strip() else []
-    try:
-        seconds = [] if given is None else [float(one) for one in given]
-    except (TypeError, ValueError):
-        seconds = [math.nan]
-    in_order = all(a <= b for a, b in zip([0.0, *seconds], seconds, strict=False))
-    if not in_order or not all(map(math.isfinite, seconds)):
-        raise ValueError(
-            f"clip_timestamps must be seconds that do not fall, start,end,start,end...;"
-            f" got {given!r:.60}"
-        )
-    frames: list[float] = [round(one * FRAME_RATE) for one in seconds] or [0]
-    if len(frames) % 2:
-        frames.append(math.inf)
-    return [(int(begin), end) for begin, end in zip(frames[::2], frames[1::2], strict=True)]

@@ -56,7 +56,7 @@ class SpeechRules:
     def runs(self, probabilities: Iterable[float]) -> Iterator[tuple[int, bool]]:
         """Runs of chunks and whether they are speech, as soon as that is known: all chunks, in
         their order."""
-        least = math.ceil(self.min_speech * RATE / CHUNK)
+        min_spoken = math.ceil(self.min_speech * RATE / CHUNK)
         pause = math.floor(self.min_silence * RATE / CHUNK)
         pad = round(self.pad * RATE / CHUNK)
         speaking, certain = False, False
@@ -71,7 +71,7 @@ class SpeechRules:
                     quiet = 0
                 elif quiet or probability < self.threshold - HYSTERESIS:
                     quiet += 1
-                certain = certain or spoken - quiet >= least
+                certain = certain or spoken - quiet >= min_spoken
                 if certain and not quiet:
                     yield waiting, True
                     waiting = 0
@@ -118,14 +118,14 @@ def speech_spans(
     recording = audio if isinstance(audio, Recording) else Recording(audio, rate)
     length = 0
 
-    def heard() -> Iterator[Array]:
+    def counted() -> Iterator[Array]:
         nonlocal length
         for block in recording.samples():
             length += len(block)
             yield block
 
     start, at = None, 0
-    for count, is_speech in (rules or SpeechRules()).runs(map(_Detector(), _chunks(heard()))):
+    for count, is_speech in (rules or SpeechRules()).runs(map(_Detector(), _chunks(counted()))):
         if is_speech and start is None:
             start = at
         if not is_speech and start is not None:

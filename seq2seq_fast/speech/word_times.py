@@ -16,7 +16,7 @@ from .timestamps import FRAMES_OF_TICK, TICKS
 Array = np.ndarray[Any, Any]
 
 OPENING, CLOSING = "\"'“¿([{-", "\"'.。,，!！?？:：”)]}、"  # marks that go with the next, last word
-LONGEST_WORD = 2 * TICKS
+MAX_WORD = 2 * TICKS  # two seconds
 
 
 def with_marks(words: list[tuple[str, int]]) -> list[tuple[str, int]]:
@@ -40,37 +40,37 @@ def with_marks(words: list[tuple[str, int]]) -> list[tuple[str, int]]:
 
 @under_contract
 def word_times(
-    weights: Array, first: int, counts: Sequence[int], spectrum: Array, frames: int
+    weights: Array, first: int, counts: Sequence[int], spectrum: Array, num_frames: int
 ) -> list[tuple[float, float]]:
     """When words were said.
 
     Parameters
     ----------
     weights : ndarray of float32, shape (heads, tokens, ticks)
-        Attention of the heads that listen, of a tick of two frames each.
+        Cross-attention of the alignment heads, a tick being two frames.
     first : int
         The first token that was said. The words' follow from there on, then one for their end;
         there may be fewer, if they were too many for the model.
     counts : sequence of int
         Tokens of each word, at least 1.
     spectrum : ndarray of float32, shape (frames or more, bands)
-        What was heard, log-mel.
-    frames : int
+        Log-mel.
+    num_frames : int
         That the words are in, at least 1.
 
     Returns
     -------
     list of (float, float)
-        The frames from and up to which each word lasts: between 0 and `frames`, in order, no word
-        empty, longer than two seconds, or across a pause.
+        The frames from and up to which each word lasts: between 0 and `num_frames`, in order, no
+        word empty, longer than two seconds, or across a pause.
     """
-    ticks = max(1, min(frames // FRAMES_OF_TICK, weights.shape[2]))
+    ticks = max(1, min(num_frames // FRAMES_OF_TICK, weights.shape[2]))
     weights = np.ascontiguousarray(weights[..., :ticks])
-    voiced = spoken(spectrum, ticks) if frames >= FRAMES_OF_TICK else np.ones(1, bool)
+    voiced = spoken(spectrum, ticks) if num_frames >= FRAMES_OF_TICK else np.ones(1, bool)
     begins = token_times(weights, first, voiced)
-    paid = np.zeros((len(begins), ticks), np.float32)
+    attention = np.zeros((len(begins), ticks), np.float32)
     for head in weights[:, first:]:
-        paid = paid + head
+        attention = attention + head
     tokens = list(accumulate(counts, initial=0))  # where each word's begin, and the last one's end
     starts = begins[np.minimum(tokens, len(begins) - 1)].tolist()
     times: list[tuple[float, float]] = []
@@ -79,24 +79,24 @@ def word_times(
         after = words[-1] + 1
         places = np.arange(start, max(starts[after], start + 1))
         places = places[voiced[places]] if voiced[places].any() else places
-        heard = np.zeros(ticks, np.float32)
-        for row in paid[tokens[words[0]] : tokens[after]]:
-            heard = heard + row
-        begin, end = _most_heard(heard, places)
+        of_words = np.zeros(ticks, np.float32)
+        for row in attention[tokens[words[0]] : tokens[after]]:
+            of_words = of_words + row
+        begin, end = _most_attended(of_words, places)
         # Words that begin in the same tick divide it; the last one has what follows, too.
-        tick = min((begin + 1) * FRAMES_OF_TICK, frames) - begin * FRAMES_OF_TICK
+        tick = min((begin + 1) * FRAMES_OF_TICK, num_frames) - begin * FRAMES_OF_TICK
         marks = [begin * FRAMES_OF_TICK + tick * i / len(words) for i in range(len(words))]
-        times += pairwise([*marks, min(end * FRAMES_OF_TICK, frames)])
+        times += pairwise([*marks, min(end * FRAMES_OF_TICK, num_frames)])
     return times
 
 
-def _most_heard(paid: Array, places: Array) -> tuple[int, int]:
-    """Of the places (n,) without gaps between them, the ones that get most attention, paid
-    (ticks,): the first, and one past the last. At most as many as a word has."""
-    run = max(runs(places), key=lambda run: float(row_sum(paid[run])[0]))
+def _most_attended(attention: Array, places: Array) -> tuple[int, int]:
+    """Of the places (n,) without gaps between them, the ones that get the most attention (ticks,):
+    the first, and one past the last. At most as many as a word has."""
+    run = max(runs(places), key=lambda run: float(row_sum(attention[run])[0]))
     begin, end = int(run[0]), int(run[-1]) + 1
-    if end - begin > LONGEST_WORD:
-        near = np.lib.stride_tricks.sliding_window_view(paid[begin:end], LONGEST_WORD)
+    if end - begin > MAX_WORD:
+        near = np.lib.stride_tricks.sliding_window_view(attention[begin:end], MAX_WORD)
         begin += int(row_sum(near)[:, 0].argmax())
-        end = begin + LONGEST_WORD
+        end = begin + MAX_WORD
     return begin, end

@@ -34,7 +34,7 @@ ADDRESS = re.compile(
     r"|(?!.{100})[\w-]+(\.[\w-]+)*\.[a-z]{2,6}\Z"  # a file or a host
     r"|\w*[^\W_]_[^\W_]\w*\Z"  # an identifier
 )
-MOST_WORD = 1000  # characters; a longer word is none that anybody would put into another order
+MAX_WORD = 1000  # characters; a longer word is none that anybody would put into another order
 
 # Marks that many vocabularies lack, and the plain ones that they have instead.
 PLAIN = {
@@ -80,7 +80,7 @@ class Masked(NamedTuple):
         return translation
 
     def cut(self, parts: Iterable[str]) -> list[Masked]:
-        """The like of parts of the text."""
+        """Parts of the text, each with those of the stand-ins that are in it."""
         return [
             Masked(
                 part,
@@ -210,7 +210,7 @@ def _core(text: str, start: int, end: int) -> tuple[int, int]:
 def _is_address(word: str) -> bool:
     """Of mail or the web, a path, a file's name, an identifier."""
     return (
-        len(word) <= MOST_WORD
+        len(word) <= MAX_WORD
         and ADDRESS_MARK.search(word) is not None
         and (word.count("/") > 1 or ADDRESS.match(word) is not None)
     )

@@ -90,16 +90,16 @@ def _blocks(text: str) -> Iterator[str]:
     yield text[at:]
 
 
-def parts(sentence: str, count: Callable[[str], int], most: int) -> list[str]:
-    """A long sentence in parts of like length, cut at the ends of clauses where there are some, and
-    never within a word.
+def parts(sentence: str, count: Callable[[str], int], max_tokens: int) -> list[str]:
+    """A long sentence in parts of similar length, cut at the ends of clauses where there are some,
+    and never within a word.
 
     Parameters
     ----------
     sentence : str
     count : callable
         The number of tokens of a text.
-    most : int
+    max_tokens : int
         Tokens of a part. Only a single word may have more.
 
     Returns
@@ -115,12 +115,12 @@ def parts(sentence: str, count: Callable[[str], int], most: int) -> list[str]:
     atoms = ATOMS.findall(sentence)
     counts = [count(atom) for atom in atoms]
     left, begin, found = sum(counts), 0, []
-    while left > most and begin < len(atoms) - 1:
-        ideal = left / -(-left // most)
+    while left > max_tokens and begin < len(atoms) - 1:
+        ideal = left / -(-left // max_tokens)
         best, end, tokens = (-1, 0.0), begin + 1, 0
         for i in range(begin, len(atoms) - 1):
             tokens += counts[i]
-            if tokens > most:
+            if tokens > max_tokens:
                 break
             rank = (_break_after(atoms[i], atoms[i + 1]), -abs(tokens - ideal))
             if tokens >= ideal / 2 and rank > best:

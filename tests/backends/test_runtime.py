@@ -36,7 +36,7 @@ def test_names_of_models_are_imported_when_they_are_asked_for():
     done = run(
         "import sys\n"
         "assert set(s.__all__) <= set(dir(s))\n"
-        "assert not {'seq2seq_fast.nn.layers', 'seq2seq_fast.text.translator'} & set(sys.modules)\n"
+        "assert not {'seq2seq_fast.nn.linear', 'seq2seq_fast.text.translator'} & set(sys.modules)\n"
         "import seq2seq_fast.models.loading, seq2seq_fast.text.translator\n"
         "found = [getattr(s, name) for name in s.__all__]\n"
         "print(all(map(callable, found)), s.load is seq2seq_fast.models.loading.load)\n"

@@ -220,7 +220,7 @@ def test_an_argument_that_is_wrong_leaves_the_output_as_it_was(capsys):
     Path("fine.wav").write_bytes(b"fine")
     for arguments in (
         ["transcribe", "talk.wav"], ["transcribe", "fine.wav", "--language", "Klingon"],
-        ["transcribe", "missing.wav"], ["transcribe", "fine.wav", "--words"],
+        ["transcribe", "missing.wav"], ["transcribe", "fine.wav", "--word-timestamps"],
         ["translate", "--file", "missing.txt"], ["translate", "--file", "out.wav", "a"],
         ["translate", "a", "--num-return-sequences", "2"],
         ["translate", "a", "--model", "folder", "--to", "pt"],

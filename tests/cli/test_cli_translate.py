@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import struct
 import subprocess
 import threading
 import tracemalloc
 
 import fake_models
 import pytest
-from commands import ELSEWHERE, one_line, run
+from commands import one_line, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -247,16 +246,15 @@ def test_lines_before_it_are_kept(fakes, tmp_path, capsys):
 def test_bytes_that_are_kept_are_all_there(data):
     """Whatever a translator makes of text: this one leaves it as it is."""
     from seq2seq_fast.cli.lines import Line
-    from seq2seq_fast.cli.translate import _translated
+    from seq2seq_fast.cli.translate import translated
 
-    class Same:
-        def stream(self, texts):
-            for text in texts:
-                text.encode("utf-8")  # it is text that is translated
-                yield fake_models.SimpleNamespace(text=text, score=-1.0)
+    def same(texts):
+        for text in texts:
+            text.encode("utf-8")  # it is text that is translated
+            yield fake_models.SimpleNamespace(text=text, score=-1.0)
 
     line = Line(data.decode("utf-8", "surrogateescape"), "\n")
-    ((_, (found,)),) = _translated(Same(), [line])
+    ((_, (found,)),) = translated(same, [line])
     assert found.text.encode("utf-8", "surrogateescape") == data
 
 
@@ -292,102 +290,3 @@ def test_utf8_whatever_the_locale(tmp_path):
         shown = os.fsencode(file).decode("utf-8", "backslashreplace")
         done = fake("translate", "--file", file, env=PLAIN)
         assert one_line(done.stderr.decode()) == f"{shown}: No such file or directory"
-
-
-# ---- options ----
-
-
-def test_options_reach_the_translator(fakes, capsys):
-    assert main(["translate", "a"]) == 0
-    usual = {"language": "en", "weights": None, "shortlist": False, "copy": True}
-    assert fakes.options == usual
-    assert main([
-        "translate", "a", "--model", "folder", "--from", "de_AT", "--vocabulary", __file__,
-        "--weights", "int8", "--shortlist", "--num-beams", "4", "--max-new-tokens", "9",
-        "--length-penalty", "-.5", "--repetition-penalty", "1.5", "--no-repeat-ngram-size", "3",
-        "--no-copy", "--max-source-tokens", "40",
-    ]) == 0  # fmt: skip
-    assert fakes.path == "folder"
-    assert fakes.options == {
-        "language": "de", "vocabulary": __file__, "weights": "int8", "shortlist": True,
-        "beam_size": 4, "max_length": 9, "length_penalty": -0.5, "repetition_penalty": 1.5,
-        "no_repeat_ngram": 3, "copy": False, "max_source_tokens": 40,
-    }  # fmt: skip
-
-
-def test_scores_and_several_translations(fakes, capsys):
-    assert main(["translate", "a", "b", "--scores"]) == 0
-    assert capsys.readouterr().out == "-1.0000\tA\n-1.0000\tB\n"
-    two = ["translate", "a", "b", "--num-beams", "2", "--num-return-sequences", "2"]
-    assert main(two) == 0
-    assert capsys.readouterr().out == "A\nA'\nB\nB'\n"
-    assert main([*two, "--scores"]) == 0
-    assert capsys.readouterr().out == "-1.0000\tA\n-2.0000\tA'\n-1.0000\tB\n-2.0000\tB'\n"
-    assert main(["translate", "a", "--num-return-sequences", "2"]) == 2
-    assert "--num-return-sequences is 2: give at least as many" in one_line(capsys.readouterr().err)
-
-
-@pytest.mark.parametrize("to", ["pt", "PT", "pt-BR", "pt_BR", "Portuguese", "portuguese"])
-def test_names_of_languages(fakes, capsys, to):
-    from seq2seq_fast.text.translator import find_model
-
-    assert main(["translate", "a", "--to", to]) == 0
-    assert (fakes.path, fakes.options["language"]) == (find_model("pt"), "en")
-    for source in (["--from", to], ["--from", to, "--to", "EN-us"], ["--to", "English"]):
-        assert main(["translate", "a", *source]) == 0
-        assert (fakes.path, fakes.options["language"]) == (find_model("en"), "pt")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--to", "xx", "a"], "no model is known that translates to 'xx'"),
-        (["--to", "German", "a"], "no model is known that translates to 'german'"),
-        (["--from", "fr", "a"], "no model is known that translates from 'fr' to 'pt'"),
-        (
-            ["--from", "pt", "--to", "pt", "a"],
-            "no model is known that translates from 'pt' to 'pt'",
-        ),
-        (["--model", "/no/such", "a"], "no such model file or folder"),
-        (["--model", "x", "--to", "pt", "a"], "--to chooses a model, and so does --model"),
-        (["--file", "/no/such.txt"], "/no/such.txt: No such file"),
-        (["--vocabulary", "/no/such.spm", "a"], "/no/such.spm: No such file"),
-        (["--file", "x", "a"], "give texts or --file, not both"),
-        (["a", "b", "--attention", "x.png"], "--attention shows one text"),
-    ],
-)
-def test_misuse(capsys, arguments, message):
-    assert main(["translate", *arguments]) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert message in one_line(err)
-
-
-def test_options_and_texts_in_any_order(fakes, capsys):
-    for arguments in (
-        ["a", "--num-beams", "2", "b"], ["a", "b", "--num-beams=2"],
-        ["--num-beams=2", "--", "a", "b"],
-    ):  # fmt: skip
-        assert main(["translate", *arguments]) == 0
-        assert capsys.readouterr().out == "A\nB\n"
-        assert fakes.options["beam_size"] == 2
-    assert main(["translate", "--", "-5°c", "--x"]) == 0
-    assert capsys.readouterr().out == "-5°C\n--X\n"
-
-
-def test_the_progress_bar_is_for_terminals():
-    pty = pytest.importorskip("pty", reason="no terminals on this system")
-    import fcntl
-    import termios
-
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))
-    done = subprocess.run(
-        [*fake_models.COMMAND, "translate", *"abcde"], stdout=subprocess.PIPE, stderr=theirs,
-        cwd=ELSEWHERE, timeout=60,
-    )  # fmt: skip
-    os.close(theirs)
-    assert done.stdout == b"A\nB\nC\nD\nE\n"
-    assert b"5/5" in os.read(ours, 1 << 16)
-    os.close(ours)
-    assert fake("translate", *"abcde").stderr == b""

@@ -81,7 +81,11 @@ def plain_beam_search(model, ids, beams, most, penalty):
 @pytest.mark.parametrize("penalty", [1.0, 0.3])
 def test_beam_search_is_what_it_says(backend, model, beams, penalty):
     found = model.generate(
-        SOURCES, beam_size=beams, n_best=beams, max_length=5, length_penalty=penalty
+        SOURCES,
+        num_beams=beams,
+        num_return_sequences=beams,
+        max_new_tokens=5,
+        length_penalty=penalty,
     )
     with use(backend="numpy"):
         for ids, got in zip(SOURCES, found, strict=True):
@@ -102,25 +106,26 @@ def test_wide_beams_find_the_best_of_all(model):
                 scores.update({(token, two): first[token] + second[two] for two in every})
         best = max(scores, key=scores.get)
         found = model.generate(
-            [ids], beam_size=len(every), max_length=2, length_penalty=0, patience=3
+            [ids], num_beams=len(every), max_new_tokens=2, length_penalty=0, patience=3
         )[0]
         assert [*found.tokens, EOS][: len(best)] == list(best)
         assert found.score == pytest.approx(scores[best], abs=1e-5)
 
 
 LISTS = [[EOS, 2, 3, 9], [0, 5], [0, *range(4, 20)], [19, 0], [0, 7, 8]]
+PENALTIES = {"repetition_penalty": 1.4, "no_repeat_ngram_size": 2, "required_tokens": [17]}
 OPTIONS = [
     {},
-    {"beam_size": 3, "n_best": 2},
-    {"beam_size": 4, "early_stopping": True, "length_penalty": 0.5},
-    {"beam_size": 2, "coverage_penalty": 0.3, "patience": 2.0},
-    {"sample": True, "seed": 5},
-    {"sample": True, "n_best": 3, "temperature": 1.7, "top_k": 6, "top_p": 0.9},
-    {"repetition_penalty": 1.4, "no_repeat_ngram": 2, "require": [17], "suppress": [4]},
-    {"repetition_penalty": 1.4, "no_repeat_ngram": 2, "require": [17], "beam_size": 3},
-    {"beam_size": 3, "vocabulary": LISTS},
-    {"vocabulary": LISTS},
-    {"prefix": [[3, 4], [], [5], [6, 6, 6], [2]], "beam_size": 2},
+    {"num_beams": 3, "num_return_sequences": 2},
+    {"num_beams": 4, "early_stopping": True, "length_penalty": 0.5},
+    {"num_beams": 2, "coverage_penalty": 0.3, "patience": 2.0},
+    {"do_sample": True, "seed": 5},
+    {"do_sample": True, "num_return_sequences": 3, "temperature": 1.7, "top_k": 6, "top_p": 0.9},
+    {**PENALTIES, "suppress_tokens": [4]},
+    {**PENALTIES, "num_beams": 3},
+    {"num_beams": 3, "shortlist": LISTS},
+    {"shortlist": LISTS},
+    {"prefix": [[3, 4], [], [5], [6, 6, 6], [2]], "num_beams": 2},
 ]  # fmt: skip
 
 
@@ -128,7 +133,7 @@ OPTIONS = [
 def test_neighbours_backends_and_threads_change_nothing(backend, model, options):
     def some(order):
         chosen = dict(options)
-        for name in ("vocabulary", "prefix"):
+        for name in ("shortlist", "prefix"):
             if name in options:
                 chosen[name] = [options[name][i] for i in order]
         return model.generate([SOURCES[i] for i in order], **chosen)
@@ -142,13 +147,13 @@ def test_neighbours_backends_and_threads_change_nothing(backend, model, options)
 
 def test_long_results_outgrow_a_cache(backend, model):
     """Room for keys is made in the middle of a search, while sequences leave."""
-    limits = {"max_length": 100, "suppress": [EOS], "repetition_penalty": 1.2}
+    limits = {"max_new_tokens": 100, "suppress_tokens": [EOS], "repetition_penalty": 1.2}
     with use(backend="numpy"):
         want = [model.generate([ids], **limits)[0] for ids in SOURCES[:2]]
     assert model.generate(SOURCES[:2], **limits) == want
     assert all(len(one.tokens) == 100 for one in want)
-    natural = [model.generate([ids], max_length=90)[0] for ids in SOURCES]
-    assert model.generate(SOURCES, max_length=90) == natural
+    natural = [model.generate([ids], max_new_tokens=90)[0] for ids in SOURCES]
+    assert model.generate(SOURCES, max_new_tokens=90) == natural
 
 
 def test_searches_at_the_same_time(backend, model):
@@ -172,8 +177,8 @@ def test_searches_at_the_same_time(backend, model):
 
 
 def test_a_far_limit_costs_nothing(model):
-    found = model.generate(SOURCES, max_length=10**12, no_repeat_ngram=1)
-    assert found == model.generate(SOURCES, max_length=30, no_repeat_ngram=1)
+    found = model.generate(SOURCES, max_new_tokens=10**12, no_repeat_ngram_size=1)
+    assert found == model.generate(SOURCES, max_new_tokens=30, no_repeat_ngram_size=1)
 
 
 # ---- options ----
@@ -183,28 +188,34 @@ def test_length_limits(model):
     for ids, found in zip(SOURCES, model.generate(SOURCES), strict=True):
         assert len(found.token_scores) <= most_tokens(len(ids))
     for beams in (1, 3):
-        found = model.generate(SOURCES, min_length=4, max_length=6, beam_size=beams)
-        assert all(4 <= len(one.token_scores) <= 6 for one in found)
+        found = model.generate(SOURCES, min_new_tokens=4, max_new_tokens=6, num_beams=beams)
+        assert all(len(one.tokens) >= 4 and len(one.token_scores) <= 6 for one in found)
+        full = model.generate(SOURCES, min_new_tokens=3, max_new_tokens=3, num_beams=beams)
+        assert all(len(one.tokens) == 3 and not one.finished for one in full)
 
 
 def test_suppressed_and_unknown_tokens_never_occur(model):
-    free = model.generate(SOURCES, max_length=8)
+    free = model.generate(SOURCES, max_new_tokens=8)
     banned = sorted({one.tokens[0] for one in free if one.tokens})
     for beams in (1, 3):
-        for one in model.generate(SOURCES, max_length=8, suppress=banned, beam_size=beams):
+        for one in model.generate(
+            SOURCES, max_new_tokens=8, suppress_tokens=banned, num_beams=beams
+        ):
             assert not set(one.tokens) & {*banned, UNK}
 
 
 def test_required_tokens_occur(model):
     for beams in (1, 2):
-        for one in model.generate(SOURCES, max_length=4, require=[17, 3], beam_size=beams):
+        for one in model.generate(
+            SOURCES, max_new_tokens=4, required_tokens=[17, 3], num_beams=beams
+        ):
             assert {17, 3} <= set(one.tokens)
 
 
 def test_prefix_comes_first_and_scores_nothing(model):
     prefix = [[4, 5], [], [9], [4], [6]]
     for beams in (1, 3):
-        found = model.generate(SOURCES, prefix=prefix, max_length=6, beam_size=beams)
+        found = model.generate(SOURCES, prefix=prefix, max_new_tokens=6, num_beams=beams)
         for forced, one in zip(prefix, found, strict=True):
             assert one.tokens[: len(forced)] == forced
             assert one.token_scores[: len(forced)] == [0.0] * len(forced)
@@ -212,15 +223,22 @@ def test_prefix_comes_first_and_scores_nothing(model):
 
 def test_no_ngram_repeats(model):
     for beams in (1, 3):
-        for one in model.generate(SOURCES, max_length=12, no_repeat_ngram=2, beam_size=beams):
+        for one in model.generate(
+            SOURCES, max_new_tokens=12, no_repeat_ngram_size=2, num_beams=beams
+        ):
             pairs = list(itertools.pairwise(one.tokens))
             assert len(set(pairs)) == len(pairs)
 
 
 def test_where_no_token_is_left_a_result_ends(backend, model):
     every = [token for token in range(tiny_marian.VOCABULARY) if token not in (EOS, UNK, 5)]
-    for options in ({}, {"beam_size": 3}, {"sample": True}):
-        stuck = {"suppress": [*every, EOS], "no_repeat_ngram": 2, "max_length": 9, **options}
+    for options in ({}, {"num_beams": 3}, {"do_sample": True}):
+        stuck = {
+            "suppress_tokens": [*every, EOS],
+            "no_repeat_ngram_size": 2,
+            "max_new_tokens": 9,
+            **options,
+        }
         for one in model.generate(SOURCES, **stuck):
             assert one.tokens == [5, 5]
             assert one.score == -np.inf
@@ -228,7 +246,7 @@ def test_where_no_token_is_left_a_result_ends(backend, model):
 
 def test_vocabulary_is_all_there_is(model):
     for beams in (1, 3):
-        found = model.generate(SOURCES, vocabulary=LISTS, max_length=6, beam_size=beams)
+        found = model.generate(SOURCES, shortlist=LISTS, max_new_tokens=6, num_beams=beams)
         for allowed, ids, one in zip(LISTS, SOURCES, found, strict=True):
             assert set(one.tokens) <= set(allowed)
             rows = log_probabilities(model, ids, one.tokens)[:, sorted({*allowed} - {UNK})]
@@ -237,14 +255,16 @@ def test_vocabulary_is_all_there_is(model):
             for token, score, row in zip(one.tokens, one.token_scores, rows, strict=False):
                 assert score == pytest.approx(row[columns.index(token)], abs=1e-4)
     with pytest.raises(ValueError, match="the list of source 1 lacks the end, 0"):
-        model.generate(SOURCES[:2], vocabulary=[[0], [3]])
+        model.generate(SOURCES[:2], shortlist=[[0], [3]])
     with pytest.raises(ValueError, match="has no token that is not suppressed"):
-        model.generate(SOURCES[:2], vocabulary=[[0], [0, 3]], suppress=[EOS])
+        model.generate(SOURCES[:2], shortlist=[[0], [0, 3]], suppress_tokens=[EOS])
 
 
 def test_samples_follow_the_probabilities(model):
     ids = SOURCES[0]
-    found = model.generate([ids], sample=True, n_best=4000, max_length=1, length_penalty=0)[0]
+    found = model.generate(
+        [ids], do_sample=True, num_return_sequences=4000, max_new_tokens=1, length_penalty=0
+    )[0]
     drawn = np.bincount(
         [one.tokens[0] if one.tokens else EOS for one in found], minlength=tiny_marian.VOCABULARY
     )
@@ -261,7 +281,9 @@ def test_filters_of_samples(model):
     order = np.argsort(-row)
 
     def drawn(**options):
-        found = model.generate([ids], sample=True, n_best=500, max_length=1, **options)[0]
+        found = model.generate(
+            [ids], do_sample=True, num_return_sequences=500, max_new_tokens=1, **options
+        )[0]
         return {one.tokens[0] if one.tokens else EOS for one in found}
 
     assert drawn(top_k=3) <= set(order[:3].tolist())
@@ -271,13 +293,14 @@ def test_filters_of_samples(model):
     assert len(drawn(temperature=100.0)) > 10
     assert drawn(seed=1) == drawn(seed=1)
     one, other = (
-        model.generate([ids], sample=True, n_best=20, seed=seed, max_length=5) for seed in (1, 2)
+        model.generate([ids], do_sample=True, num_return_sequences=20, seed=seed, max_new_tokens=5)
+        for seed in (1, 2)
     )
     assert one != other
 
 
 def test_stream_and_callback_tell_each_token(model):
-    for options in ({"max_length": 7}, {"max_length": 7, "sample": True, "seed": 3}):
+    for options in ({"max_new_tokens": 7}, {"max_new_tokens": 7, "do_sample": True, "seed": 3}):
         whole = model.generate([SOURCES[2]], **options)[0]
         pieces = list(model.stream(SOURCES[2], **options))
         assert [token.id for token in pieces] == whole.tokens
@@ -287,16 +310,16 @@ def test_stream_and_callback_tell_each_token(model):
             SOURCES, callback=lambda i, t, told=told: told[i].append(t), **options
         )
         assert [[token.id for token in one] for one in told] == [one.tokens for one in every]
-    stream = model.stream(SOURCES[2], max_length=50)
+    stream = model.stream(SOURCES[2], max_new_tokens=50)
     first = next(stream)
     model.generate(SOURCES)  # nothing that is done in between changes a stream
     assert [first, *itertools.islice(stream, 3)] == list(
-        itertools.islice(model.stream(SOURCES[2], max_length=50), 4)
+        itertools.islice(model.stream(SOURCES[2], max_new_tokens=50), 4)
     )
 
 
 def test_a_step_by_hand_equals_the_search(backend, model):
-    found = model.generate([SOURCES[0]], max_length=6)[0]
+    found = model.generate([SOURCES[0]], max_new_tokens=6)[0]
     state = model.start(model.encode([SOURCES[0]]))
     before = None
     for token, score in zip(found.tokens, found.token_scores, strict=False):
@@ -345,38 +368,50 @@ def test_several_tokens_in_one_step(backend, model):
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"beam_size": 3}, {"sample": True, "n_best": 3, "seed": 5}], ids=str
+    "options",
+    [{}, {"num_beams": 3}, {"do_sample": True, "num_return_sequences": 3, "seed": 5}],
+    ids=str,
 )
 def test_a_search_goes_on_from_a_state(backend, model, options):
     """A prompt, and tokens read before, are what the decoder has read; the state stays."""
     prompt = np.random.default_rng(2).integers(2, 20, (len(SOURCES), 35)).tolist()
-    want = model.generate(SOURCES, prompt=prompt, max_length=40, **options)
+    want = model.generate(SOURCES, decoder_input_ids=prompt, max_new_tokens=40, **options)
     state = model.start(model.encode(SOURCES))
     _, read, _ = model.step(np.array(prompt)[:, :20], state)
     rest = [ids[20:] for ids in prompt]
     for _ in range(2):
-        assert model.generate(read, prompt=rest, max_length=40, **options) == want
-    assert model.generate(state, prompt=prompt, max_length=40, **options) == want
-    alone = model.generate(SOURCES[2:3], prompt=prompt[2:3], max_length=40, **options)
-    if not options.get("sample"):
+        assert model.generate(read, decoder_input_ids=rest, max_new_tokens=40, **options) == want
+    assert model.generate(state, decoder_input_ids=prompt, max_new_tokens=40, **options) == want
+    alone = model.generate(
+        SOURCES[2:3], decoder_input_ids=prompt[2:3], max_new_tokens=40, **options
+    )
+    if not options.get("do_sample"):
         assert alone == want[2:3]
-    assert model.generate(SOURCES, max_length=40, **options) != want
+    assert model.generate(SOURCES, max_new_tokens=40, **options) != want
     with pytest.raises(ValueError, match="one row to a sequence; got 10 rows of 5"):
         model.generate(model.start(model.encode(SOURCES), beams=2))
 
 
-def test_rules_of_ones_own(backend, model):
+def test_a_logits_processor_changes_or_returns_logits(backend, model):
     """Here: after an even token an odd one."""
     seen = []
 
-    def rules(tokens, logits):
+    def in_place(tokens, logits):
         seen.append(tokens.shape)
         for row, past in zip(logits, tokens, strict=True):
             if len(past) and past[-1] % 2 == 0:
                 row[::2] = -np.inf
 
-    for options in ({}, {"beam_size": 2}, {"sample": True}):
-        for one in model.generate(SOURCES, rules=rules, max_length=12, **options):
+    def returned(tokens, logits):
+        changed = logits.copy()
+        in_place(tokens, changed)
+        return changed
+
+    for options in ({}, {"num_beams": 2}, {"do_sample": True}):
+        options = {"max_new_tokens": 12, **options}
+        found = model.generate(SOURCES, logits_processor=in_place, **options)
+        assert found == model.generate(SOURCES, logits_processor=returned, **options)
+        for one in found:
             pairs = itertools.pairwise(one.tokens)
             assert all(before % 2 or now % 2 for before, now in pairs)
     assert seen[:2] == [(5, 0), (5, 1)]

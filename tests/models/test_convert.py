@@ -11,21 +11,25 @@ import recordings
 from conftest import assert_same_bits
 
 from seq2seq_fast import Transcriber, Translator, load
+from seq2seq_fast.demo import find_speech_model, find_translation_model
 from seq2seq_fast.models.convert import convert
 from seq2seq_fast.models.encoder_decoder import _distinct_arrays
-from seq2seq_fast.speech import transcriber as transcribe
-from seq2seq_fast.text import translator as translate
 
 TEXT = "How are you today? The house is 12.5 m wide."
 
 
 @pytest.mark.parametrize("weights", [None, "float32"])
 def test_translator(tmp_path, weights):
-    source, target = translate.find_model("pt"), tmp_path / "converted"
+    source, target = find_translation_model("pt"), tmp_path / "converted"
     convert(source, target, weights=weights)
-    for options in ({}, {"shortlist": True, "beam_size": 3}):
-        old = Translator(source, weights=weights, **options).translate([TEXT])[0]
-        new = Translator(target, **options).translate([TEXT])[0]
+    for shortlist, beams in ((False, 1), (True, 3)):
+        old, new = (
+            one.translate([TEXT], num_beams=beams)[0]
+            for one in (
+                Translator(source, weights=weights, shortlist=shortlist),
+                Translator(target, shortlist=shortlist),
+            )
+        )
         assert (new.text, new.tokens, new.score) == (old.text, old.tokens, old.score)
         assert_same_bits(new.attention, old.attention)
     assert [file.name for file in tmp_path.iterdir()] == ["converted"]
@@ -33,7 +37,7 @@ def test_translator(tmp_path, weights):
 
 
 def test_transcriber(tmp_path):
-    source, target = transcribe.find_model(), tmp_path / "converted"
+    source, target = find_speech_model(), tmp_path / "converted"
     convert(source, target, weights="int8")
     recording = recordings.recording(recordings.NAMES[0])
     old, new = Transcriber(source, weights="int8"), Transcriber(target)

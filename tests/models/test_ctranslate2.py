@@ -51,12 +51,15 @@ def test_same_tokens_and_scores(tmp_path, kind):
     ours = load(tmp_path, weights="float32")
     texts = [[names[i] for i in source] for source in SOURCES]
     for beams, penalty in ((1, 1.0), (4, 1.0), (4, 0.0), (3, 0.6)):
-        options = {"beam_size": beams, "length_penalty": penalty}
         want = theirs.translate_batch(
-            texts, num_hypotheses=beams, return_scores=True, max_decoding_length=15, **options
-        )
+            texts, beam_size=beams, num_hypotheses=beams, length_penalty=penalty,
+            return_scores=True, max_decoding_length=15,
+        )  # fmt: skip
         # Their shortest result has one token beside the end.
-        got = ours.generate(SOURCES, n_best=beams, max_length=15, min_length=2, **options)
+        got = ours.generate(
+            SOURCES, num_beams=beams, num_return_sequences=beams, length_penalty=penalty,
+            max_new_tokens=15, min_new_tokens=1,
+        )  # fmt: skip
         for wanted, found in zip(want, got, strict=True):
             assert [[names[i] for i in one.tokens] for one in found] == wanted.hypotheses
             assert [one.score for one in found] == pytest.approx(wanted.scores, abs=1e-4)
@@ -66,11 +69,11 @@ def test_same_tokens_and_scores(tmp_path, kind):
     ("theirs", "ours"),
     [
         ({"repetition_penalty": 1.3}, {"repetition_penalty": 1.3}),
-        ({"no_repeat_ngram_size": 2}, {"no_repeat_ngram": 2}),
+        ({"no_repeat_ngram_size": 2}, {"no_repeat_ngram_size": 2}),
         ({"patience": 2.0}, {"patience": 2.0}),
         ({"coverage_penalty": 0.4}, {"coverage_penalty": 0.4}),
-        ({"min_decoding_length": 6}, {"min_length": 7}),
-        ({"suppress_sequences": [["w7"], ["w20"]]}, {"suppress": [7, 20]}),
+        ({"min_decoding_length": 6}, {"min_new_tokens": 6}),
+        ({"suppress_sequences": [["w7"], ["w20"]]}, {"suppress_tokens": [7, 20]}),
         ({"target_prefix": [["w5", "w9"]] * 5}, {"prefix": [[5, 9]] * 5}),
     ],
     ids=lambda options: "-".join(options),
@@ -89,9 +92,9 @@ def test_same_options(backend, tmp_path, beams, theirs, ours):
         )[0]
         for text in texts
     ]
-    options = {"min_length": 2, **ours}
+    options = {"min_new_tokens": 1, **ours}
     found = load(tmp_path).generate(
-        SOURCES, beam_size=beams, n_best=beams, max_length=12, **options
+        SOURCES, num_beams=beams, num_return_sequences=beams, max_new_tokens=12, **options
     )
     for wanted, one in zip(want, found, strict=True):
         assert [[names[i] for i in each.tokens] for each in one] == wanted.hypotheses
@@ -101,10 +104,10 @@ def test_positions_end(backend, tmp_path):
     """Where the model has seen no more, an error says so before anything is decoded."""
     random_ctranslate2.write(tmp_path, positions=40, spread=3.0)
     model = load(tmp_path)
-    found = model.generate(SOURCES, max_length=40, suppress=[EOS])
+    found = model.generate(SOURCES, max_new_tokens=40, suppress_tokens=[EOS])
     assert all(len(one.tokens) == 40 for one in found)
-    with pytest.raises(ValueError, match="max_length must be at most 40, since the model has"):
-        model.generate(SOURCES, max_length=10**9, suppress=[EOS])
+    with pytest.raises(ValueError, match="max_new_tokens must be at most 40, since the model has"):
+        model.generate(SOURCES, max_new_tokens=10**9, suppress_tokens=[EOS])
 
 
 # ---- files ----
@@ -145,7 +148,7 @@ def test_any_bytes_give_a_model_or_an_error(folder, data, flips):
     for name in ("config.json", "shared_vocabulary.json"):
         (path.parent / name).write_bytes((folder / name).read_bytes())
     try:
-        load(path).generate([[3, EOS]], max_length=2)
+        load(path).generate([[3, EOS]], max_new_tokens=2)
     except ValueError as error:
         assert "model.bin" in str(error) or "positions" in str(error)
 

@@ -131,7 +131,7 @@ def test_families(tmp_path, family, quantization):
     got = model.generate(
         [[*first, *words, *last] for words in WORDS],
         prefix=TARGET,
-        max_length=12,
+        max_new_tokens=12,
         length_penalty=1.0,
     )
     for wanted, found in zip(want, got, strict=True):

@@ -150,7 +150,7 @@ def test_flipped_bytes_give_a_value_error_or_a_model(tmp_path_factory, data):
     except ValueError as error:
         assert str(error).startswith(f"{path}: ")
     else:
-        model.generate([[3, 0]], max_length=2)
+        model.generate([[3, 0]], max_new_tokens=2)
 
 
 # ---- load(): a model out of named arrays ----
@@ -307,8 +307,10 @@ def test_transformers_agree_with_ctranslate2(tmp_path, pre, tied, activation, no
             texts, beam_size=beams, return_scores=True, max_decoding_length=9, disable_unk=True
         )
         for model in (load(path), load(tmp_path / "converted")):
-            options = {"suppress": [1]} if model.unk is None else {}
-            found = model.generate(sources, beam_size=beams, max_length=9, min_length=2, **options)
+            options = {"suppress_tokens": [1]} if model.unk is None else {}
+            found = model.generate(
+                sources, num_beams=beams, max_new_tokens=9, min_new_tokens=1, **options
+            )
             for wanted, one in zip(want, found, strict=True):
                 assert [names[i] for i in one.tokens] == wanted.hypotheses[0]
                 assert one.score == pytest.approx(wanted.scores[0], abs=1e-4)

@@ -34,7 +34,7 @@ def test_the_same_model_comes_back(backend, folder, tmp_path, weights):
     path = tmp_path / "model.safetensors"
     save(model, path)
     again = load(path)
-    assert again.generate(SOURCES, beam_size=3) == model.generate(SOURCES, beam_size=3)
+    assert again.generate(SOURCES, num_beams=3) == model.generate(SOURCES, num_beams=3)
     assert again.nbytes == model.nbytes
     assert path.stat().st_size < 1.1 * model.nbytes + 40000
     save(again, path)  # in place of the file that it is mapped from
@@ -104,7 +104,7 @@ def test_any_bytes_give_a_model_or_an_error(tmp_path_factory, data, flips):
     path = tmp_path_factory.getbasetemp() / "broken.safetensors"
     path.write_bytes(broken)
     try:
-        load(path).generate(SOURCES, max_length=2)
+        load(path).generate(SOURCES, max_new_tokens=2)
     except ValueError as error:
         assert "broken.safetensors" in str(error) or "sources" in str(error)
 

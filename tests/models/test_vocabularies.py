@@ -23,9 +23,9 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from seq2seq_fast import Translator, load, save
+from seq2seq_fast.demo import find_translation_model
 from seq2seq_fast.models.vocabularies import Vocabulary, find_vocabulary
 from seq2seq_fast.models.vocabularies.tokens import read_tokens
-from seq2seq_fast.text.translator import find_model
 
 ENGLISH = [
     "the children were playing happily in the garden",
@@ -42,11 +42,7 @@ PORTUGUESE = [
 TEXTS = ["the cat is happy", "how old are you my friend", "trees"]
 SPECIAL = ["<unk>", "<s>", "</s>"]
 LENGTH = 12
-OPTIONS = {
-    "copy": False,
-    "max_length": LENGTH,
-    "min_length": 2,
-}  # CTranslate2's have a token beside the end
+OPTIONS = {"max_new_tokens": LENGTH, "min_new_tokens": 1}  # CTranslate2's shortest has one, too
 
 
 def trained(lines, **options):
@@ -186,7 +182,7 @@ SENTENCEPIECE_LAYOUTS = (
 
 def check_translations(folder, sources):
     """That texts get the tokens and scores that CTranslate2 gives for these tokens of theirs."""
-    found = Translator(folder, **OPTIONS).translate(TEXTS)
+    found = Translator(folder, copy=False).translate(TEXTS, **OPTIONS)
     folder = folder if folder.is_dir() else folder.parent
     folder = folder if (folder / "model.bin").exists() else folder / "model"
     want = ctranslate2.Translator(str(folder)).translate_batch(
@@ -282,8 +278,8 @@ def check_marian(translator, source, target, ids_of=None):
     sources = [processor(source).encode(text, out_type=ids_of and str) for text in TEXTS]
     if ids_of:
         sources = [[ids_of.get(piece, 1) for piece in pieces] for pieces in sources]
-    want = translator.model.generate([[*ids, 0] for ids in sources], max_length=LENGTH)
-    found = translator.translate(TEXTS)
+    want = translator.model.generate([[*ids, 0] for ids in sources], max_new_tokens=LENGTH)
+    found = translator.translate(TEXTS, max_new_tokens=LENGTH)
     assert [one.parts[0][1].tokens for one in found] == [one.tokens for one in want]
     if not ids_of:
         for tokens in (one.tokens for one in want):
@@ -297,7 +293,7 @@ def test_one_vocabulary_of_marian(tmp_path, spm):
     write_marian(tmp_path, processor(spm["marian"]).vocab_size())
     (tmp_path / "vocab.enpt.spm").write_bytes(spm["marian"])
     (tmp_path / "tokenizer.json").write_text("of no use")
-    translator = Translator(tmp_path, max_length=LENGTH)
+    translator = Translator(tmp_path)
     check_marian(translator, spm["marian"], spm["marian"])
     assert translator.vocabulary.source is translator.vocabulary.target
 
@@ -322,7 +318,7 @@ def test_two_vocabularies_of_marian(tmp_path, spm, names, config):
         (tmp_path / name).write_bytes(one)
     if config:
         (tmp_path / "config.yml").write_text(config)
-    check_marian(Translator(tmp_path, max_length=LENGTH), *data)
+    check_marian(Translator(tmp_path), *data)
 
 
 def test_ids_of_marian_in_yaml(tmp_path, spm):
@@ -335,7 +331,7 @@ def test_ids_of_marian_in_yaml(tmp_path, spm):
     (tmp_path / "opus.spm32k-spm32k.vocab.yml").write_text(
         "".join(f"{json.dumps(token)}: {i}\n" for token, i in ids.items())
     )
-    translator = Translator(tmp_path, max_length=LENGTH)
+    translator = Translator(tmp_path)
     check_marian(translator, spm["en"], spm["pt"], ids)
     assert translator.vocabulary.target.path.name == "opus.spm32k-spm32k.vocab.yml"
 
@@ -369,16 +365,18 @@ def test_any_tokens_in_yaml(tmp_path_factory, tokens, escaped, quoted):
 
 def test_vocabularies_that_lie_elsewhere(tmp_path, spm):
     folder, *_ = opus(tmp_path / "model", spm, None)
-    want = [one.tokens for one in Translator(folder, **OPTIONS).translate(TEXTS)]
+    plain = Translator(folder, copy=False)
+    want = [one.tokens for one in plain.translate(TEXTS, **OPTIONS)]
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     for name in ("source.spm", "target.spm"):
         (folder / name).rename(elsewhere / name)
     pair = (elsewhere / "source.spm", str(elsewhere / "target.spm"))
     for named in (elsewhere, pair, [*pair]):
-        found = Translator(folder, vocabulary=named, **OPTIONS).translate(TEXTS)
+        named_one = Translator(folder, vocabulary=named, copy=False)
+        found = named_one.translate(TEXTS, **OPTIONS)
         assert [one.tokens for one in found] == want
-    one = Translator(folder, vocabulary=pair[0], **OPTIONS).vocabulary
+    one = Translator(folder, vocabulary=pair[0]).vocabulary
     assert one.source is one.target
 
 
@@ -396,7 +394,7 @@ def test_a_saved_model_keeps_its_vocabulary(tmp_path, spm):
     save(load(folder), own / "model.safetensors")
     for name in ("source.spm", "target.spm", "vocab.json"):
         (own / name).write_bytes((folder / name).read_bytes())
-    want, found = (Translator(one, **OPTIONS).translate(TEXTS) for one in (folder, own))
+    want, found = (Translator(one, copy=False).translate(TEXTS, **OPTIONS) for one in (folder, own))
     assert [one.tokens for one in found] == [one.tokens for one in want]
     (own / "vocab.json").unlink()
     with pytest.raises(FileNotFoundError, match=r"no list of the tokens that source\.spm cuts"):
@@ -422,7 +420,7 @@ def test_pickles_as_its_paths_and_serves_threads(tmp_path, spm, tokenizer):
 
 def test_marians_ids_are_sentencepieces_own(spm):
     """Those of the published model, of any text."""
-    path = next(find_model("pt").glob("*.spm"))
+    path = next(find_translation_model("pt").glob("*.spm"))
     vocabulary, own = Vocabulary(path), processor(path.read_bytes())
     for text in ("", " ", "Hello,  world!", "日本 {x} 😀", "</s> <unk>", "a\tb\u2581c", "ﬁ½"):
         ids = own.encode(text)
@@ -601,13 +599,13 @@ def test_ids_of_any_height_cost_nothing(tmp_path, tokenizer):
     write_model(tmp_path, sorted(ids, key=ids.get), decoder_start_token="</s>")
     path = tmp_path / "tokenizer.json"
     tokenizer.save(str(path))
-    want = Translator(tmp_path, **OPTIONS).translate(TEXTS)
+    want = Translator(tmp_path, copy=False).translate(TEXTS, **OPTIONS)
     text = path.read_text(encoding="utf-8")
     token = next(piece for piece in want[0].source_tokens if len(piece) > 2)
     old = f'"{token}": {ids[token]}'
     assert old in text
     path.write_text(text.replace(old, f'"{token}": 2000000000'), encoding="utf-8")
-    found = Translator(tmp_path, **OPTIONS).translate(TEXTS)
+    found = Translator(tmp_path, copy=False).translate(TEXTS, **OPTIONS)
     assert [one.tokens for one in found] == [one.tokens for one in want]
     assert Vocabulary(path).size == 0  # on its own it is no vocabulary
 
@@ -629,7 +627,7 @@ def test_a_damaged_sentencepiece_model_translates_or_is_named(tmp_path, spm, fli
     path = tmp_path / "vocab.spm"
     path.write_bytes(data if cut is None else data[: cut % len(data)])
     try:
-        found = Translator(tmp_path, max_length=4).translate(TEXTS)
+        found = Translator(tmp_path).translate(TEXTS, max_new_tokens=4)
         assert len(found) == len(TEXTS)
     except ValueError as error:
         assert str(error).startswith(str(path))
@@ -642,7 +640,7 @@ def test_a_damaged_sentencepiece_model_translates_or_is_named(tmp_path, spm, fli
 def test_damage_that_shows_while_translating(tmp_path, spm, monkeypatch, error, method):
     write_marian(tmp_path, processor(spm["marian"]).vocab_size())
     (tmp_path / "vocab.spm").write_bytes(spm["marian"])
-    translator = Translator(tmp_path, max_length=4)
+    translator = Translator(tmp_path)
 
     def fail(*given, **options):
         raise error

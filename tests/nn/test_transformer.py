@@ -127,7 +127,7 @@ def test_equals_the_equations(backend, file, model):
 def test_greedy_takes_the_likeliest_token(file, model):
     textbook = Textbook(marian.read(file).tensors)
     for ids in SOURCES:
-        found = model.generate([ids], max_length=6)[0]
+        found = model.generate([ids], max_new_tokens=6)[0]
         memory, score = textbook.encode(ids), 0.0
         chosen = [*found.tokens, EOS] if len(found.tokens) < 6 else found.tokens
         steps = textbook.decode([None, *found.tokens], memory)
@@ -223,7 +223,7 @@ def test_flush_to_zero_of_the_process_has_no_effect(backend, model, flush_to_zer
 
 
 def test_steps_by_hand_equal_generate_and_may_branch(model):
-    found = model.generate([SOURCES[2]], max_length=5)[0]
+    found = model.generate([SOURCES[2]], max_new_tokens=5)[0]
     first = model.start(model.encode([SOURCES[2]]))
     state, before, tokens = first, None, []
     for _ in range(len(found.tokens)):
@@ -239,7 +239,7 @@ def test_steps_by_hand_equal_generate_and_may_branch(model):
 def test_the_length_is_capped_per_sentence(model):
     for ids, found in zip(SOURCES, model.generate(SOURCES), strict=True):
         assert len(found.token_scores) <= 10 + 2.5 * len(ids)
-    assert all(len(found.tokens) <= 2 for found in model.generate(SOURCES, max_length=2))
+    assert all(len(found.tokens) <= 2 for found in model.generate(SOURCES, max_new_tokens=2))
 
 
 def test_unknown_is_never_generated(file):
@@ -271,8 +271,8 @@ def test_bad_steps(model):
     state = model.start(model.encode(SOURCES))
     with pytest.raises(ValueError, match=r"one token per row, \(4,\).*; got shape \(2,\)"):
         model.step([1, 2], state)
-    with pytest.raises(ValueError, match=r"max_length must be from 1 to .*; got 0"):
-        model.generate(SOURCES, max_length=0)
+    with pytest.raises(ValueError, match=r"max_new_tokens must be from 1 to .*; got 0"):
+        model.generate(SOURCES, max_new_tokens=0)
 
 
 def test_sinusoids_are_exact_to_float32():

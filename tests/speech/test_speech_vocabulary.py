@@ -11,8 +11,8 @@ import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from seq2seq_fast.demo import find_speech_model
 from seq2seq_fast.speech.languages import language_code
-from seq2seq_fast.speech.transcriber import find_model
 from seq2seq_fast.speech.vocabulary import SpeechVocabulary, _guarded
 
 SIZE = random_whisper.VOCABULARY
@@ -32,7 +32,7 @@ ANY_JSON = st.recursive(
 
 @pytest.fixture(scope="module")
 def published():
-    return SpeechVocabulary(find_model(), PUBLISHED)
+    return SpeechVocabulary(find_speech_model(), PUBLISHED)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def vocabulary(folder, data, size=SIZE):
 
 @pytest.fixture(scope="module")
 def theirs():
-    found = tokenizers.Tokenizer.from_file(str(find_model() / "tokenizer.json"))
+    found = tokenizers.Tokenizer.from_file(str(find_speech_model() / "tokenizer.json"))
     found.encode_special_tokens = True  # a text that looks like one is text
     return found
 
@@ -73,7 +73,7 @@ def test_text_that_looks_like_a_special_token_is_text(published):
 
 def test_vocab_and_merges(tmp_path, published):
     """The same tokenizer as older folders have it."""
-    data = json.loads((find_model() / "tokenizer.json").read_text(encoding="utf-8"))
+    data = json.loads((find_speech_model() / "tokenizer.json").read_text(encoding="utf-8"))
     special = {token["content"]: token["id"] for token in data["added_tokens"]}
     (tmp_path / "vocab.json").write_text(json.dumps(data["model"]["vocab"]))
     (tmp_path / "added_tokens.json").write_text(json.dumps(special))

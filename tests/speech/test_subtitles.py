@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seq2seq_fast.speech.subtitles import FORMATS, Layout, writer
-from seq2seq_fast.speech.transcriber import Segment, Word
+from seq2seq_fast.speech.transcript import Segment, Word
 
 UNKNOWN = SimpleNamespace(language=None, language_probability=None, duration=None)
 KNOWN = SimpleNamespace(language="en", language_probability=0.75, duration=3662.5)

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from recordings import NAMES, recording
 
+from seq2seq_fast.demo import find_speech_model
 from seq2seq_fast.speech.audio import RATE, Recording
-from seq2seq_fast.speech.transcriber import Transcriber, find_model
+from seq2seq_fast.speech.transcriber import Transcriber
 from seq2seq_fast.speech.vad import CHUNK, SpeechRules, only_speech, speech_spans
 
 
@@ -149,17 +150,18 @@ def test_speech_between_noise(kind):
 
 def test_what_is_said_between_noise_is_written_down():
     """The texts of the recordings alone, when they are said, and nothing between them."""
-    transcriber = Transcriber(find_model(), beam_size=1, carry_text=False)
+    transcriber = Transcriber(find_speech_model())
+    options = {"beam_size": 1, "condition_on_previous_text": False}
     parts, said, at = [], [], 0.0
     kinds = ["silence", "white", "hum", "pink", "buzz"]
     for kind, name in zip(kinds, NAMES, strict=True):
-        alone = transcriber.transcribe(recording(name))
+        alone = transcriber.transcribe(recording(name), **options)
         heard = np.concatenate(list(Recording(recording(name)).samples()))
         parts += [noise(kind, 4) * np.float32(0.05), heard]
         said.append((at + 4, at + 4 + alone.duration, alone.text))
         at += 4 + alone.duration
     x = np.concatenate([*parts, noise("pink", 20) * np.float32(0.05)])
-    found = transcriber.transcribe(x, vad_filter=True)
+    found = transcriber.transcribe(x, vad_filter=True, **options)
     assert found.text == " ".join(text for _, _, text in said)
     for segment in found.segments:
         assert any(

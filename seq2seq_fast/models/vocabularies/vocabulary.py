@@ -38,8 +38,8 @@ class Vocabulary:
 
     Examples
     --------
-    >>> from seq2seq_fast.text.translator import find_model
-    >>> vocabulary = Vocabulary(next(find_model("pt").glob("*.spm")))
+    >>> from seq2seq_fast.demo import find_translation_model
+    >>> vocabulary = Vocabulary(next(find_translation_model("pt").glob("*.spm")))
     >>> ids = vocabulary.encode("How are you?")
     >>> vocabulary.tokens(ids), vocabulary.decode(ids)
     (['▁How', '▁are', '▁you', '?'], 'How are you?')
