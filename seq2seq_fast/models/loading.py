@@ -16,7 +16,7 @@ from ..nn.decoder import Decoder, DecoderLayer
 from ..nn.encoder import Encoder, EncoderLayer
 from ..nn.feed_forward import FeedForward
 from ..nn.linear import Convolution, Linear
-from ..nn.norms import Norm, NormPlace
+from ..nn.norms import Norm, SublayerNorm
 from ..nn.positions import LearnedPositions, Sinusoids
 from ..nn.sources import Embedding, SpectrumEmbedding
 from ..nn.ssru import SSRU
@@ -192,6 +192,11 @@ class _MarianBuilder(_Builder):
         "relu": "relu", "swish": "silu", "gelu": "gelu_sigmoid"
     }  # fmt: skip
 
+    PLACEMENTS: ClassVar[dict[tuple[str, str], str]] = {
+        ("n", "a"): "pre", ("", "an"): "post", ("n", "an"): "both"
+    }  # fmt: skip
+    """By what happens before a sublayer and after it: a norm, the addition of its input."""
+
     def __init__(self, file: Path, weights: str | None) -> None:
         super().__init__(file, weights)
         read = marian.read(file)
@@ -209,10 +214,11 @@ class _MarianBuilder(_Builder):
         self.require("transformer-no-projection", "false", None)
         activation = self.require("transformer-ffn-activation", *self.ACTIVATIONS)
         self.activation = self.ACTIVATIONS[activation]
-        self.pre = self.places("transformer-preprocess") == "n"
+        before = self.places("transformer-preprocess")
         after = self.places("transformer-postprocess")
-        if after != ("a" if self.pre else "an"):
-            raise self.fail(f"norms stand in a way that is not known: {self.pre=}, {after=}")
+        if (before, after) not in self.PLACEMENTS:
+            raise self.fail(f"norms stand in a way that is not known: {before=}, {after=}")
+        self.placement = self.PLACEMENTS[before, after]
         self.top = self.norm_or_none("transformer-postprocess-top")
         self.embedding_norm = self.norm_or_none("transformer-postprocess-emb")
         if "Wemb" in self.tensors:
@@ -325,11 +331,15 @@ class _MarianBuilder(_Builder):
         )
         return Linear(matrix, self.vector(f"{name}_b{part}", matrix.outputs))
 
-    def norm(self, name: str) -> NormPlace:
-        suffix = "_pre" if self.pre else ""
-        gamma = self.vector(f"{name}_ln_scale{suffix}", self.width)
-        beta = self.vector(f"{name}_ln_bias{suffix}", self.width)
-        return NormPlace(Norm(gamma, beta, self.NORM_EPS), self.pre)
+    def norm(self, name: str) -> SublayerNorm:
+        def one(suffix: str) -> Norm:
+            gamma = self.vector(f"{name}_ln_scale{suffix}", self.width)
+            beta = self.vector(f"{name}_ln_bias{suffix}", self.width)
+            return Norm(gamma, beta, self.NORM_EPS)
+
+        if self.placement == "both":
+            return SublayerNorm(one("_pre"), "both", one(""))
+        return SublayerNorm(one("_pre" if self.placement == "pre" else ""), self.placement)
 
     def top_norm(self, name: str) -> Norm | None:
         if not self.top:
@@ -665,11 +675,12 @@ class _CTranslate2Builder(_Builder):
         most = len(self.ACTIVATIONS) - 1
         return self.ACTIVATIONS[self.whole(f"{side}/activation", 0, 0, most)]
 
-    def norm_place(self, name: str, side: str) -> NormPlace:
+    def norm_place(self, name: str, side: str) -> SublayerNorm:
         norm = self.norm(f"{name}/layer_norm")
         assert norm is not None
         always_pre = self.is_speech and side == "encoder"
-        return NormPlace(norm, always_pre or self.flag(f"{side}/pre_norm", True))
+        pre = always_pre or self.flag(f"{side}/pre_norm", True)
+        return SublayerNorm(norm, "pre" if pre else "post")
 
     def norm(self, name: str, *, optional: bool = False) -> Norm | None:
         if optional and f"{name}/gamma" not in self.tensors:
@@ -681,7 +692,9 @@ class _CTranslate2Builder(_Builder):
             self.fits(f"{name}/beta", beta.shape, gamma.shape)
         usual = self.RMS_NORM_EPS if beta is None else self.NORM_EPS
         eps = usual if self.eps is None else self.eps
-        return Norm(self.floats(gamma), None if beta is None else self.floats(beta), eps)
+        if beta is None:
+            return Norm(self.floats(gamma), None, eps, "rms")
+        return Norm(self.floats(gamma), self.floats(beta), eps)
 
     def linear(self, name: str, inputs: int | None, outputs: int | None) -> Linear:
         matrix = self.matrix(name, inputs, outputs)
@@ -884,8 +897,8 @@ class _HuggingFaceBuilder(_Builder):
             up, self.linear(f"{name}.fc2", up.matrix.outputs, self.width), self.activation
         )
 
-    def norm_place(self, name: str) -> NormPlace:
-        return NormPlace(self.norm(name), True)
+    def norm_place(self, name: str) -> SublayerNorm:
+        return SublayerNorm(self.norm(name), "pre")
 
     def norm(self, name: str) -> Norm:
         gamma, beta = (self.tensor(f"{name}.{part}", (self.width,)) for part in ("weight", "bias"))

@@ -26,7 +26,7 @@ from ..nn.decoder import Decoder, DecoderLayer
 from ..nn.encoder import Encoder, EncoderLayer
 from ..nn.feed_forward import FeedForward
 from ..nn.linear import Convolution, Linear
-from ..nn.norms import Norm, NormPlace
+from ..nn.norms import Norm, SublayerNorm
 from ..nn.positions import LearnedPositions, Sinusoids
 from ..nn.sources import Embedding, SpectrumEmbedding
 from ..nn.ssru import SSRU
@@ -82,8 +82,8 @@ _FORMATS: dict[str, _Format] = {
     "Matrix": _Format(Matrix, "panels", "inputs", "outputs", "scales", "input_scale"),
     "Linear": _Format(Linear, "matrix", "bias"),
     "Convolution": _Format(Convolution, "linear", "kernel", "stride"),
-    "Norm": _Format(Norm, "gamma", "beta", "eps"),
-    "NormPlace": _Format(NormPlace, "norm", "pre"),
+    "Norm": _Format(Norm, "gamma", "beta", "eps", "kind"),
+    "SublayerNorm": _Format(SublayerNorm, "norm", "placement", "second"),
     "Sinusoids": _Format(Sinusoids, "width", "first"),
     "LearnedPositions": _Format(LearnedPositions, "table"),
     "Embedding": _Format(Embedding, "matrix", "scale", "positions", "norm"),
@@ -187,9 +187,12 @@ def restore(path: Path) -> EncoderDecoder:
     tensors = {name: _kept(array) for name, array in mapped.items()}
     try:
         found = json.loads(metadata[KEY])
-        if found["version"] not in (1, VERSION):
-            raise ValueError(f"is of version {found['version']!r}, read are 1 to {VERSION}")
-        return cast(EncoderDecoder, _built(found["model"], EncoderDecoder, tensors))
+        version, model = found["version"], found["model"]
+        if version not in (1, VERSION):
+            raise ValueError(f"is of version {version!r}, read are 1 to {VERSION}")
+        if version == 1:
+            model = _from_version_1(model)
+        return cast(EncoderDecoder, _built(model, EncoderDecoder, tensors))
     except KeyError as error:
         raise ValueError(f"{path}: not a model of seq2seq_fast: {error} is missing") from None
     except (ValueError, TypeError, RecursionError) as error:
@@ -204,6 +207,24 @@ def _kept(array: Array) -> Array:
     copy = aligned_zeros(array.shape, array.dtype)
     copy[...] = array
     return copy
+
+
+def _from_version_1(described: Any) -> Any:
+    """What a description of version 1 is now: a norm without beta was RMS norm, and where it stands
+    was a flag."""
+    if isinstance(described, list):
+        return [_from_version_1(one) for one in described]
+    if not isinstance(described, dict):
+        return described
+    described = {name: _from_version_1(one) for name, one in described.items()}
+    if described.get("part") == "Norm":
+        described["kind"] = "rms" if described["beta"] is None else "layer"
+    if described.get("part") == "NormPlace":
+        pre = described.pop("pre")
+        if type(pre) is not bool:
+            raise ValueError(f"holds {reprlib.repr(pre)} where {bool} was expected")
+        described |= {"part": "SublayerNorm", "placement": "pre" if pre else "post"}
+    return described
 
 
 def _built(described: Any, hint: Any, tensors: dict[str, Array]) -> Any:

@@ -18,7 +18,7 @@ from seq2seq_fast.nn.attention import Heads, SelfAttention
 from seq2seq_fast.nn.encoder import Encoder, EncoderLayer
 from seq2seq_fast.nn.feed_forward import FeedForward
 from seq2seq_fast.nn.linear import Linear
-from seq2seq_fast.nn.norms import Norm, NormPlace
+from seq2seq_fast.nn.norms import Norm, SublayerNorm
 from seq2seq_fast.nn.positions import Sinusoids, sinusoids
 from seq2seq_fast.nn.sources import Embedding
 from seq2seq_fast.nn.weights import Matrix
@@ -159,7 +159,7 @@ def test_alignment_equals_the_equations(backend, file, model):
 @pytest.mark.parametrize(
     ("kind", "weights"),
     [("pre", "float32"), ("pre", "float16"), ("post", "int8"), ("gated", "float32"),
-     ("gated", "int8"), ("different heads", "float32")],
+     ("gated", "int8"), ("different heads", "float32"), ("both", "float32")],
 )  # fmt: skip
 def test_many_rows_go_through_chains(backend, rng, weights, kind):
     """Rows enough for layers not to be called one by one, of widths beyond a block of 256: the bits
@@ -172,19 +172,26 @@ def test_many_rows_go_through_chains(backend, rng, weights, kind):
 
     def norm():
         gamma, beta = rng.standard_normal((2, width), np.float32)
-        return Norm(gamma, None if kind == "gated" else beta, 1e-5)
+        if kind == "gated":
+            return Norm(gamma, None, 1e-5, "rms")
+        return Norm(gamma, None if kind == "both" else beta, 1e-5)
+
+    def place():
+        if kind == "both":
+            return SublayerNorm(norm(), "both", norm())
+        return SublayerNorm(norm(), "post" if kind == "post" else "pre")
 
     def layer(heads):
         projection = linear(width, heads.query_width + 2 * heads.key_width)
         return EncoderLayer(
             SelfAttention(projection, linear(heads.query_width, width), heads),
-            NormPlace(norm(), kind != "post"),
+            place(),
             FeedForward(
                 linear(width, inner), linear(inner, width),
                 "silu" if kind == "gated" else "gelu",
                 linear(width, inner) if kind == "gated" else None,
             ),
-            NormPlace(norm(), kind != "post"),
+            place(),
         )  # fmt: skip
 
     others = Heads(6, 3, 32) if kind == "different heads" else Heads(4, 4, 70)
