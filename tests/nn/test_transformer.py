@@ -14,6 +14,7 @@ from tiny_marian import HEADS, WIDTH
 from seq2seq_fast import load, use
 from seq2seq_fast.graph.program import Chain
 from seq2seq_fast.models.formats import marian
+from seq2seq_fast.models.formats.stored import Quantised
 from seq2seq_fast.nn.attention import Heads, SelfAttention
 from seq2seq_fast.nn.encoder import Encoder, EncoderLayer
 from seq2seq_fast.nn.feed_forward import FeedForward
@@ -43,8 +44,8 @@ def real(tensors):
     """A file's tensors as float64, matrices as (inputs, outputs)."""
     found = {}
     for name, tensor in tensors.items():
-        if isinstance(tensor, marian.Quantised):
-            rows = np.asarray(tensor.rows) / np.float64(tensor.multiplier)
+        if isinstance(tensor, Quantised):
+            rows = np.asarray(tensor.rows) / np.float64(tensor.scales)
             tensor = rows if "Wemb" in name else rows.T
         found[name] = np.asarray(tensor).astype(np.float64)
     return found
