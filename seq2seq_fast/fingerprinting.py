@@ -107,7 +107,7 @@ def _add_layers(add: Callable[[Array], None], draw: _Numbers) -> None:
             add(layer(x / np.float32(16), activation, residual=other))
         add(layer(x[:1], gate=other[:1]))
     add(Norm(x[0], x[1], 1e-6)(x))
-    add(Norm(x[0], None, 1e-6)(x))
+    add(Norm(x[0], None, 1e-6, "rms")(x))
     for array in topk_log_softmax(x, 7):
         add(array)
     unit = SSRU(Linear(Matrix.pack(draw((80, 40), float32))))

@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import gc
+import json
 import multiprocessing
 import os
 import pickle
@@ -26,6 +27,8 @@ from ml_dtypes import bfloat16
 from seq2seq_fast import KeyValueCache, Transcriber, Translator, load, pickling, save, use
 from seq2seq_fast.decoding.options import Options
 from seq2seq_fast.demo import find_speech_model, find_translation_model
+from seq2seq_fast.models.vocabularies import Vocabulary
+from seq2seq_fast.speech.vocabulary import SpeechVocabulary
 
 SOURCES = [[5, 3, 9, 0], [7, 0]]
 TEXTS = ["How are you today?", "", "I love this city.\n\nYes. No."]
@@ -208,6 +211,50 @@ def test_a_model_that_nobody_holds_is_let_go(folder):
     assert path() is None
 
 
+# ---- vocabularies ----
+
+
+def write_text_vocabulary(folder):
+    shutil.copy(next(find_translation_model("pt").glob("*.spm")), folder / "a.spm")
+    return Vocabulary(folder / "a.spm")
+
+
+def write_speech_vocabulary(folder):
+    shutil.copy(find_speech_model() / "tokenizer.json", folder)
+    return SpeechVocabulary(folder, 51864)  # tokens of tiny.en
+
+
+def write_vocab_and_merges(folder):
+    data = json.loads((find_speech_model() / "tokenizer.json").read_text(encoding="utf-8"))
+    special = {token["content"]: token["id"] for token in data["added_tokens"]}
+    (folder / "vocab.json").write_text(json.dumps(data["model"]["vocab"]))
+    (folder / "added_tokens.json").write_text(json.dumps(special))
+    (folder / "merges.txt").write_text("\n".join(data["model"]["merges"]), encoding="utf-8")
+    return SpeechVocabulary(folder, 51864)
+
+
+@pytest.mark.parametrize(
+    "write", [write_text_vocabulary, write_speech_vocabulary, write_vocab_and_merges]
+)
+def test_a_vocabulary(tmp_path, elsewhere, again, write):
+    vocabulary = write(tmp_path)
+    want = vocabulary.encode(TEXTS[0])
+    assert again(vocabulary) is vocabulary
+    assert len(pickle.dumps(vocabulary)) < LITTLE
+    read = elsewhere_again(vocabulary)
+    assert read is not vocabulary
+    assert read.encode(TEXTS[0]) == want
+    data = pickle.dumps(vocabulary)
+    for file in tmp_path.iterdir():  # another content, whichever it is of
+        whole = file.read_bytes()
+        file.write_bytes(whole[:-1] + b" ")
+        pickling._alive.clear()
+        with pytest.raises(ValueError, match=rf"{file.name}: not the file of \d+ bytes that was"):
+            pickle.loads(data)
+        assert elsewhere_again(vocabulary).encode(TEXTS[0]) == want  # not by name any more
+        file.write_bytes(whole)
+
+
 # ---- what is made of models ----
 
 
@@ -322,10 +369,8 @@ def test_states(folder, again):
 
 
 def load_self_attention(folder):
-    from test_generate import SELF_ATTENTION, self_attention_tensors
-
     path = folder / "other.bin"
-    path.write_bytes(tiny_marian.model_file(self_attention_tensors(), SELF_ATTENTION))
+    path.write_bytes(tiny_marian.self_attention_file())
     return load(path)
 
 

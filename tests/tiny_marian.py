@@ -106,3 +106,18 @@ def model_file(tensors=None, config: str = CONFIG) -> bytes:
     text = config.encode() + b"\0"
     blobs["special:model.yml"] = (INT8, (len(text),), text)
     return pack(blobs)
+
+
+def self_attention_file() -> bytes:
+    """The tiny model with self-attention in place of recurrence."""
+    rng = np.random.default_rng(5)
+    d = WIDTH
+    tensors = {k: v for k, v in random_tensors().items() if "_rnn_" not in k}
+    for i in range(1, 1 + DECODERS):
+        name = f"decoder_l{i}_self"
+        for part in "qkvo":
+            tensors[f"{name}_W{part}"] = rng.standard_normal((d, d)).astype(np.float32) * 0.3
+            tensors[f"{name}_b{part}"] = rng.standard_normal((1, d)).astype(np.float32) * 0.3
+        tensors[f"{name}_Wo_ln_scale"] = np.ones((1, d), np.float32)
+        tensors[f"{name}_Wo_ln_bias"] = np.zeros((1, d), np.float32)
+    return model_file(tensors, CONFIG.replace("autoreg: rnn", "autoreg: self-attention"))

@@ -51,7 +51,7 @@ class Recorder:
         return self._add(ops.Linear(layer.weights, activation, x, residual, gate, out))
 
     def norm(self, norm: norms.Norm, x: Buffer) -> Buffer:
-        return self._add(ops.Norm(x, norm.gamma, norm.beta, norm.eps, self.buffer(x.width)))
+        return self._add(ops.Norm(x, norm.gamma, norm.shift, norm.eps, self.buffer(x.width)))
 
     def self_attention(
         self, projected: Buffer, heads: attention.Heads, integer_scores: bool, **arguments: Any

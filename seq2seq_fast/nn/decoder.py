@@ -16,7 +16,7 @@ from .attention import CrossAttention, DecoderCache, SelfAttention
 from .checks import check_widths, must_equal
 from .feed_forward import FeedForward
 from .linear import Linear
-from .norms import Norm, NormPlace
+from .norms import Norm, SublayerNorm
 from .sources import Embedding
 from .ssru import SSRU, SSRUState
 
@@ -26,11 +26,11 @@ Array = np.ndarray[Any, Any]
 @dataclass(frozen=True, eq=False)
 class DecoderLayer:
     past: SelfAttention | SSRU
-    past_norm: NormPlace
+    past_norm: SublayerNorm
     attention: CrossAttention
-    attention_norm: NormPlace
+    attention_norm: SublayerNorm
     feed_forward: FeedForward
-    feed_forward_norm: NormPlace
+    feed_forward_norm: SublayerNorm
 
     def __post_init__(self) -> None:
         places = (self.past_norm, self.attention_norm, self.feed_forward_norm)

@@ -16,7 +16,7 @@ from ..pickling import Part
 from .attention import SelfAttention
 from .checks import check_widths, must_equal
 from .feed_forward import FeedForward
-from .norms import Norm, NormPlace
+from .norms import Norm, SublayerNorm
 from .sources import Embedding, SpectrumEmbedding
 
 Array = np.ndarray[Any, Any]
@@ -33,9 +33,9 @@ class Memory:
 @dataclass(frozen=True, eq=False)
 class EncoderLayer:
     attention: SelfAttention
-    attention_norm: NormPlace
+    attention_norm: SublayerNorm
     feed_forward: FeedForward
-    feed_forward_norm: NormPlace
+    feed_forward_norm: SublayerNorm
 
     def __post_init__(self) -> None:
         must_equal(

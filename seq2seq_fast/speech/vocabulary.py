@@ -14,12 +14,13 @@ from typing import Any, TypeVar, cast
 
 from ..extras import require
 from ..models.formats.huggingface import read_json
+from ..pickling import FromFiles, Origin
 from .languages import SPACELESS
 
 R = TypeVar("R")
 
 
-class SpeechVocabulary:
+class SpeechVocabulary(FromFiles):
     """Whisper's tokens: text, then tokens of languages, tasks and times.
 
     Parameters
@@ -45,13 +46,18 @@ class SpeechVocabulary:
     FIRST_MULTILINGUAL = 51865  # tokens; smaller models know English alone
 
     def __init__(self, path: str | os.PathLike[str], size: int) -> None:
-        self.path, self.size = Path(path).absolute(), size
+        self.size = size
         folder = Path(path)
         file = folder / "tokenizer.json" if folder.is_dir() else folder
+        arguments = {"path": os.path.abspath(path), "size": size}
         if file.is_file():
+            origin = Origin(SpeechVocabulary, arguments, [file])
             tokens, merges, special = _read_tokenizer(file)
         elif folder.is_dir() and (folder / "vocab.json").is_file():
             file = folder / "vocab.json"
+            names = ("vocab.json", "merges.txt", "added_tokens.json")
+            files = [folder / name for name in names if (folder / name).is_file()]
+            origin = Origin(SpeechVocabulary, arguments, files)
             tokens, merges, special = _read_vocab_and_merges(folder)
         else:
             raise FileNotFoundError(
@@ -92,9 +98,7 @@ class SpeechVocabulary:
             }
         self._file = file
         self._tokenizer = _guarded(file, lambda: _byte_level(tokens, merges))
-
-    def __reduce__(self) -> Any:
-        return SpeechVocabulary, (self.path, self.size)
+        origin.of(self)
 
     def encode(self, text: str) -> list[int]:
         """The tokens of a text."""

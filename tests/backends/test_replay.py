@@ -119,7 +119,7 @@ def _layers(rng):
         x[1, 0] = np.nan
         for shift in (beta, None):
             with use(backend="numpy"):
-                want = Norm(gamma, shift, 1e-5)(x)
+                want = Norm(gamma, shift, 1e-5, "rms" if shift is None else "layer")(x)
             yield packed(1, 5, n, 0, 1e-5, [x, gamma, shift, want], bias=shift is not None)
         gates, cell, other = draw(4, 2 * n) * 9, draw(4, n), draw(4, n)
         yield packed(2, 4, n, 0, 0.0, [gates, cell, other, *contract.ssru_step(gates, cell, other)])

@@ -15,29 +15,13 @@ from seq2seq_fast.decoding.search import most_tokens
 
 EOS, UNK = 0, 1
 SOURCES = [[5, 3, 9, EOS], [7, EOS], [2, 2, 11, 19, 4, 8, EOS], [6, EOS], [12, 13, 3, EOS]]
-SELF_ATTENTION = tiny_marian.CONFIG.replace("autoreg: rnn", "autoreg: self-attention")
-
-
-def self_attention_tensors():
-    """The tiny model with self-attention in place of recurrence."""
-    rng = np.random.default_rng(5)
-    d = tiny_marian.WIDTH
-    tensors = {k: v for k, v in tiny_marian.random_tensors().items() if "_rnn_" not in k}
-    for i in range(1, 1 + tiny_marian.DECODERS):
-        name = f"decoder_l{i}_self"
-        for part in "qkvo":
-            tensors[f"{name}_W{part}"] = rng.standard_normal((d, d)).astype(np.float32) * 0.3
-            tensors[f"{name}_b{part}"] = rng.standard_normal((1, d)).astype(np.float32) * 0.3
-        tensors[f"{name}_Wo_ln_scale"] = np.ones((1, d), np.float32)
-        tensors[f"{name}_Wo_ln_bias"] = np.zeros((1, d), np.float32)
-    return tensors
 
 
 @pytest.fixture(scope="module", params=["ssru", "self_attention", "ssru_int8"])
 def model(request, tmp_path_factory):
     path = tmp_path_factory.mktemp(request.param) / "model.tiny.bin"
     if request.param == "self_attention":
-        path.write_bytes(tiny_marian.model_file(self_attention_tensors(), SELF_ATTENTION))
+        path.write_bytes(tiny_marian.self_attention_file())
     else:
         path.write_bytes(tiny_marian.model_file())
     return load(path, weights=None if request.param == "ssru_int8" else "float32")

@@ -25,7 +25,7 @@ from safetensors.numpy import save_file
 
 from seq2seq_fast import load
 from seq2seq_fast.models.formats import ctranslate2, huggingface, marian, npz, safetensors, sniff
-from seq2seq_fast.models.loading import read_vocabulary
+from seq2seq_fast.models.formats.stored import Quantised
 
 ONE = np.arange(6, dtype=np.float32).reshape(2, 3)
 CONFIG = np.frombuffer(tiny_marian.CONFIG.encode() + b"\0", np.int8)
@@ -94,7 +94,7 @@ def small_shortlist(folder):
 
 def read_all(tensors):
     for tensor in tensors.values():
-        np.asarray(tensor.rows if isinstance(tensor, marian.Quantised) else tensor)
+        np.asarray(tensor.rows if isinstance(tensor, Quantised) else tensor)
 
 
 READERS = {
@@ -106,7 +106,7 @@ READERS = {
     "x.safetensors": (small_safetensors, lambda path: read_all(safetensors.read(path).tensors)),
     "lex.bin": (small_shortlist, lambda path: marian.Shortlist(path, 13)),
     "config.json": (lambda _: b'{"a": [1, 2], "b": "c"}', huggingface.read_json),
-    "vocabulary.json": (lambda _: b'["</s>", "a", "\\u2581b"]', read_vocabulary),
+    "vocabulary.json": (lambda _: b'["</s>", "a", "\\u2581b"]', ctranslate2.read_vocabulary),
     "model.safetensors.index.json": (lambda _: b'{"weight_map": {"a": "x"}}', huggingface.read),
 }  # fmt: skip
 
@@ -271,10 +271,13 @@ def write_npz(path, tensors, method=zipfile.ZIP_DEFLATED):
 def test_what_nobody_needs_is_not_inflated(tmp_path):
     path = tmp_path / "model.npz"
     tensors = {marian.CONFIG_NAME: CONFIG, **tiny_marian.random_tensors()}
-    write_npz(path, {**tensors, "adam": (1 << 24,)})
+    write_npz(path, {**tensors, "adam_QuantMultA": (1 << 24,)})
     load(path)  # imports what it needs
     with at_most(4 << 20):
         assert len(load(path).encoder.layers) == 2
+    write_npz(path, {**tensors, "adam": (1 << 24,)})
+    with at_most(4 << 20), pytest.raises(ValueError, match=r"model\.npz: has adam, which is not"):
+        load(path)
 
 
 @pytest.mark.parametrize(

@@ -57,10 +57,7 @@ def test_reads_what_was_written(write):
     for name, want in (("packed", packed.T), ("x_Wemb", embedding)):
         rows = np.asarray(tensors[name].rows)
         assert (rows.dtype, rows.shape) == (np.int8, want.shape)
-        assert (
-            np.abs(rows / tensors[name].multiplier - want).max()
-            <= 0.5001 * np.abs(want).max() / 127
-        )
+        assert np.abs(rows / tensors[name].scales - want).max() <= 0.5001 * np.abs(want).max() / 127
 
 
 def test_every_cut_is_noticed(write):

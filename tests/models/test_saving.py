@@ -129,10 +129,13 @@ def first_linear(model):
     ("change", "message"),
     [
         (lambda h, m: h.pop("__metadata__"), "not a model of seq2seq_fast"),
-        (lambda h, m: m.update(version=2), "is of version 2, read is 1"),
+        (lambda h, m: m.update(version=3), "is of version 3, read are 1 to 2"),
+        (lambda h, m: m.update(version=[]), r"is of version \[\], read are 1 to 2"),
         (lambda h, m: m["model"].update(eos=99), "eos is 99, of 20 tokens"),
         (lambda h, m: m["model"].update(eos="0"), "holds '0' where"),
         (lambda h, m: m["model"].pop("unk"), "EncoderDecoder has the fields"),
+        (lambda h, m: m["model"].update(more=None), "EncoderDecoder has the fields .*'more'"),
+        (lambda h, m: first_linear(m).update(part="Bilinear"), "where .* was expected"),
         (lambda h, m: m["model"].update(decoder=m["model"]["encoder"]), "where .* was expected"),
         (lambda h, m: m["model"]["encoder"].update(layers=[]), "an encoder must have a layer"),
         (lambda h, m: first_linear(m)["matrix"].update(outputs=64), "has panels of"),
@@ -155,3 +158,17 @@ def test_lies_are_named(tmp_path, data, change, message):
     path.write_bytes(changed(data, change))
     with pytest.raises(ValueError, match=rf"model\.safetensors: .*{message}"):
         load(path)
+
+
+def test_what_a_file_does_not_say_is_as_usual(tmp_path, data):
+    """So that a field that is new takes nothing from files that have it not."""
+    path = tmp_path / "model.safetensors"
+
+    def leave_out(header, model):
+        for layer in model["model"]["encoder"]["layers"]:
+            del layer["feed_forward"]["activation"], layer["feed_forward"]["gate"]
+
+    path.write_bytes(data)
+    want = load(path).generate(SOURCES)
+    path.write_bytes(changed(data, leave_out))
+    assert load(path).generate(SOURCES) == want

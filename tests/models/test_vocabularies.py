@@ -410,7 +410,7 @@ def test_pickles_as_its_paths_and_serves_threads(tmp_path, spm, tokenizer):
     texts = [f"{text} {i}" for i in range(40) for text in ENGLISH]
     want = [vocabulary.encode(text) for text in texts]
     data = pickle.dumps(vocabulary)
-    assert len(data) < 1000
+    assert len(data) < 1500  # of three files the paths, sizes, times and digests
     for again in (pickle.loads(data), copy.deepcopy(vocabulary)):
         with ThreadPoolExecutor(4) as pool:
             assert list(pool.map(again.encode, texts)) == want

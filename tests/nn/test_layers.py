@@ -16,7 +16,7 @@ from seq2seq_fast.contract.layers import ACTIVATIONS
 from seq2seq_fast.nn.eager import EAGER
 from seq2seq_fast.nn.linear import Linear
 from seq2seq_fast.nn.logits import topk_log_softmax
-from seq2seq_fast.nn.norms import Norm
+from seq2seq_fast.nn.norms import Norm, SublayerNorm
 from seq2seq_fast.nn.ssru import SSRU, SSRUState
 from seq2seq_fast.nn.weights import WEIGHTS, Matrix
 
@@ -205,12 +205,56 @@ def test_norms(backend, rng, n):
     x[3] = 0
     check(Norm(gamma, beta, 1e-6), x)
     check(Norm(gamma, None, 1e-6), x)
+    check(Norm(gamma, None, 1e-6, "rms"), x)
 
 
-def test_rms_norm_is_near_float64(rng):
-    x, gamma = draw(rng, 5, 300), draw(rng, 300)
-    want = x / np.sqrt((x.astype(np.float64) ** 2).mean(axis=1, keepdims=True) + 1e-6) * gamma
-    assert np.abs(Norm(gamma, None, 1e-6)(x) - want).max() < 2e-6
+def test_norms_are_near_float64(rng):
+    x, gamma, beta = draw(rng, 5, 300) + 1, draw(rng, 300), draw(rng, 300)
+    exact = x.astype(np.float64)
+    centred = exact - exact.mean(axis=1, keepdims=True)
+    layer = centred / np.sqrt((centred**2).mean(axis=1, keepdims=True) + 1e-6) * gamma
+    rms = exact / np.sqrt((exact**2).mean(axis=1, keepdims=True) + 1e-6) * gamma
+    assert np.abs(Norm(gamma, beta, 1e-6)(x) - (layer + beta)).max() < 2e-6
+    assert np.abs(Norm(gamma, None, 1e-6)(x) - layer).max() < 2e-6
+    assert np.abs(Norm(gamma, None, 1e-6, "rms")(x) - rms).max() < 2e-6
+
+
+def test_a_layer_norm_without_beta_adds_zeros(backend, rng):
+    x, gamma = draw(rng, 3, 40), draw(rng, 40)
+    x[0] = 1  # nothing is left of it but zeros, some of them negative until zeros are added
+    got = check(Norm(gamma, None, 1e-6), x)
+    assert_same_bits(got, Norm(gamma, np.zeros(40, np.float32), 1e-6)(x))
+    assert_same_bits(got[0], np.zeros(40, np.float32))
+
+
+def test_placements(backend, rng):
+    x, y = draw(rng, 3, 40), draw(rng, 3, 40)
+    one, two = (Norm(draw(rng, 40), draw(rng, 40), 1e-6) for _ in range(2))
+    for place, before, after in (
+        (SublayerNorm(one, "pre"), one(x), y),
+        (SublayerNorm(one, "post"), x, one(y)),
+        (SublayerNorm(one, "both", two), one(x), two(y)),
+    ):
+        assert_same_bits(place.before(x), before)
+        assert_same_bits(place.after(y), after)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda norm: Norm(norm.gamma, None, 1e-6, "batch"), "of the kind 'batch', expected one"),
+        (lambda norm: Norm(norm.gamma, norm.beta, 1e-6, "rms"), "an RMS norm has no beta"),
+        (lambda norm: Norm(norm.gamma, norm.beta[1:], 1e-6), r"beta must be \(40,\) float32"),
+        (lambda norm: SublayerNorm(norm, "before"), "is placed 'before', expected one of"),
+        (lambda norm: SublayerNorm(norm, "both"), "a second norm is for the placement 'both'"),
+        (lambda norm: SublayerNorm(norm, "pre", norm), "for the placement 'both'; got 'pre'"),
+        (lambda norm: SublayerNorm(norm, "both", Norm(norm.gamma[1:], None, 1e-6)),
+         r"widths of norms do not fit each other: \(40, 39\)"),
+    ],
+)  # fmt: skip
+def test_norms_that_make_no_sense(rng, make, message):
+    with pytest.raises(ValueError, match=message):
+        make(Norm(draw(rng, 40), draw(rng, 40), 1e-6))
 
 
 @pytest.mark.parametrize("n", SIZES)

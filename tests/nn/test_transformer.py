@@ -14,11 +14,12 @@ from tiny_marian import HEADS, WIDTH
 from seq2seq_fast import load, use
 from seq2seq_fast.graph.schedule import schedule_of
 from seq2seq_fast.models.formats import marian
+from seq2seq_fast.models.formats.stored import Quantised
 from seq2seq_fast.nn.attention import Heads, SelfAttention
 from seq2seq_fast.nn.encoder import Encoder, EncoderLayer
 from seq2seq_fast.nn.feed_forward import FeedForward
 from seq2seq_fast.nn.linear import Linear
-from seq2seq_fast.nn.norms import Norm, NormPlace
+from seq2seq_fast.nn.norms import Norm, SublayerNorm
 from seq2seq_fast.nn.positions import Sinusoids, sinusoids
 from seq2seq_fast.nn.sources import Embedding
 from seq2seq_fast.nn.weights import Matrix
@@ -43,8 +44,8 @@ def real(tensors):
     """A file's tensors as float64, matrices as (inputs, outputs)."""
     found = {}
     for name, tensor in tensors.items():
-        if isinstance(tensor, marian.Quantised):
-            rows = np.asarray(tensor.rows) / np.float64(tensor.multiplier)
+        if isinstance(tensor, Quantised):
+            rows = np.asarray(tensor.rows) / np.float64(tensor.scales)
             tensor = rows if "Wemb" in name else rows.T
         found[name] = np.asarray(tensor).astype(np.float64)
     return found
@@ -159,7 +160,7 @@ def test_alignment_equals_the_equations(backend, file, model):
 @pytest.mark.parametrize(
     ("kind", "weights"),
     [("pre", "float32"), ("pre", "float16"), ("post", "int8"), ("gated", "float32"),
-     ("gated", "int8"), ("different heads", "float32")],
+     ("gated", "int8"), ("different heads", "float32"), ("both", "float32")],
 )  # fmt: skip
 def test_many_rows_go_block_by_block(backend, rng, weights, kind):
     """Rows enough not to be run op by op, of widths beyond a block of 256: the bits of NumPy, which
@@ -172,19 +173,26 @@ def test_many_rows_go_block_by_block(backend, rng, weights, kind):
 
     def norm():
         gamma, beta = rng.standard_normal((2, width), np.float32)
-        return Norm(gamma, None if kind == "gated" else beta, 1e-5)
+        if kind == "gated":
+            return Norm(gamma, None, 1e-5, "rms")
+        return Norm(gamma, None if kind == "both" else beta, 1e-5)
+
+    def place():
+        if kind == "both":
+            return SublayerNorm(norm(), "both", norm())
+        return SublayerNorm(norm(), "post" if kind == "post" else "pre")
 
     def layer(heads):
         projection = linear(width, heads.query_width + 2 * heads.key_width)
         return EncoderLayer(
             SelfAttention(projection, linear(heads.query_width, width), heads),
-            NormPlace(norm(), kind != "post"),
+            place(),
             FeedForward(
                 linear(width, inner), linear(inner, width),
                 "silu" if kind == "gated" else "gelu",
                 linear(width, inner) if kind == "gated" else None,
             ),
-            NormPlace(norm(), kind != "post"),
+            place(),
         )  # fmt: skip
 
     others = Heads(6, 3, 32) if kind == "different heads" else Heads(4, 4, 70)

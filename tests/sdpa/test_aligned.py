@@ -177,9 +177,9 @@ def test_other_layers(watched, rng, strided):
         return misaligned(array, strided)
 
     x, gamma, beta = draw(5, 33), draw(33), draw(33)
-    assert_same_bits(Norm(misaligned(gamma), None, 1e-6)(off(x)), Norm(gamma, None, 1e-6)(x))
-    norm = Norm(misaligned(gamma), misaligned(beta), 1e-6)
-    assert_same_bits(norm(off(x)), Norm(gamma, beta, 1e-6)(x))
+    for shift, kind in ((beta, "layer"), (None, "layer"), (None, "rms")):
+        norm = Norm(misaligned(gamma), None if shift is None else misaligned(shift), 1e-6, kind)
+        assert_same_bits(norm(off(x)), Norm(gamma, shift, 1e-6, kind)(x))
     for got, want in zip(topk_log_softmax(off(x), 4), topk_log_softmax(x, 4), strict=True):
         assert_same_bits(got, want)
     unit = SSRU(Linear(Matrix.pack(draw(32, 16))))

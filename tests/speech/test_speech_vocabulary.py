@@ -99,7 +99,7 @@ def test_vocab_and_merges(tmp_path, published):
 def test_pickling(published):
     data = pickle.dumps(published)
     assert len(data) < 500
-    assert pickle.loads(data).encode("Hello") == published.encode("Hello")
+    assert pickle.loads(data) is published
 
 
 # ---- languages ----

@@ -1,4 +1,5 @@
-"""CTranslate2's model files (`model.bin`, little-endian), as its converters write them.
+"""CTranslate2's model files (`model.bin`, little-endian) and lists of tokens, as its converters
+write them.
 
 Layout, from its `python/ctranslate2/specs/model_spec.py`::
 
@@ -12,6 +13,7 @@ A file is untrusted: nothing is read or allocated before its size was compared w
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import struct
@@ -21,6 +23,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from . import sniff
+from .huggingface import read_text
 from .stored import BFLOAT16, Stored
 
 MOST_TENSORS = 1 << 20
@@ -139,3 +142,25 @@ class _Reader:
         dtype = _DTYPES[kind]
         read_as = np.dtype(np.float32) if dtype == BFLOAT16 else dtype
         return Stored(self.path, at, shape, dtype, read_as)
+
+
+def read_vocabulary(path: Path) -> list[str]:
+    """The tokens of a CTranslate2 vocabulary, by id: a JSON list, or a line each.
+
+    Raises
+    ------
+    ValueError
+        The file is not one.
+    """
+    text = read_text(path)
+    if path.suffix != ".json":  # a token may hold any other end of a line
+        lines = text.removesuffix("\n").split("\n")
+        windows = all(line.endswith("\r") for line in lines)
+        return [line[:-1] for line in lines] if windows else lines
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not a vocabulary: {error}") from None
+    if not (isinstance(found, list) and set(map(type, found)) <= {str}):
+        raise ValueError(f"{path}: not a vocabulary: expected a list of strings")
+    return found

@@ -28,7 +28,7 @@ import numpy as np
 
 from ...pickling import FromFiles, Origin
 from . import sniff
-from .stored import Stored
+from .stored import Quantised, Stored
 
 if TYPE_CHECKING:
     from .npz import Deflated
@@ -49,23 +49,13 @@ _DTYPES: dict[int, np.dtype[Any]] = {
 }
 
 
-class Quantised(NamedTuple):
-    """A matrix of eight-bit weights."""
-
-    rows: Stored  # (outputs, inputs) int8
-    multiplier: float  # real weight = integer / multiplier
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.rows.shape
-
-
 class MarianModel(NamedTuple):
     """What a file holds."""
 
     config: dict[str, str]  # the scalars of the training configuration
     tensors: dict[str, Stored | Deflated | Quantised]
-    """float32, matrices as (inputs, outputs), embeddings as (tokens, features)"""
+    """Matrices of float32 (inputs, outputs), quantised ones (outputs, inputs), embeddings (tokens,
+    features), vectors (1, length)"""
 
 
 class _Header(NamedTuple):
@@ -89,11 +79,6 @@ def read(path: str | os.PathLike[str]) -> MarianModel:
     path = Path(path)
     kind = sniff.expect(path, sniff.MARIAN, sniff.NPZ)
     return _read_npz(path) if kind == sniff.NPZ else _Reader(path).read()
-
-
-def shape_of(tensor: Stored | Deflated | Quantised) -> tuple[int, ...]:
-    """As the file says it: (inputs, outputs) but for embeddings, which are (tokens, features)."""
-    return tensor.shape[::-1] if isinstance(tensor, Quantised) else tensor.shape
 
 
 def _read_npz(path: Path) -> MarianModel:

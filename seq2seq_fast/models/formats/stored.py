@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -71,3 +71,19 @@ class Stored:
         if self.stored == BFLOAT16:
             values = (values.astype(np.uint32) << 16).view(np.float32)
         return values.astype(self.dtype, copy=False)
+
+
+class Quantised(NamedTuple):
+    """A matrix of eight-bit weights."""
+
+    rows: Stored  # (outputs, inputs) int8
+    scales: Stored | float  # real weight = integer / scale: of each output, or of all
+    input_scale: float = 0.0  # what inputs are multiplied by; 0: the file does not say
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.rows.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.rows.dtype

@@ -14,8 +14,8 @@ import json
 import re
 from pathlib import Path
 
+from ..formats.ctranslate2 import read_vocabulary
 from ..formats.huggingface import read_text
-from ..loading import read_vocabulary
 
 _ESCAPES = {
     "0": "\0", "a": "\a", "b": "\b", "t": "\t", "n": "\n", "v": "\v", "f": "\f", "r": "\r",

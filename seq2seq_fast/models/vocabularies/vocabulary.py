@@ -6,8 +6,8 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from ...pickling import FromFiles, Origin
 from .tokenizer import open_tokenizer
 from .tokens import read_tokens
 
@@ -15,7 +15,7 @@ CONTROL = frozenset({"<s>", "</s>", "<pad>", "<blank>"})
 """Tokens that steer a model, in vocabularies whose tokenizer does not say so."""
 
 
-class Vocabulary:
+class Vocabulary(FromFiles):
     """The tokens of a model's source or target. Any number of threads may use it; it pickles as its
     files' paths.
 
@@ -60,7 +60,9 @@ class Vocabulary:
         eos: str | None = None,
         unk: str | None = None,
     ) -> None:
-        self._given = (path, tokens, eos, unk)
+        files = {"path": path} if tokens is None else {"path": path, "tokens": tokens}
+        paths = {name: os.path.abspath(file) for name, file in files.items()}
+        origin = Origin(Vocabulary, {**paths, "eos": eos, "unk": unk}, paths.values())
         self.tokenizer = open_tokenizer(Path(path))
         self.path = Path(path if tokens is None else tokens)
         self.names = self.tokenizer.names if tokens is None else read_tokens(self.path)
@@ -72,9 +74,7 @@ class Vocabulary:
         self.eos, self.unk = ids.get(eos), ids.get(unk)
         self._ids = ids
         self._control = {*CONTROL, *self.tokenizer.control, eos} - {unk}
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Vocabulary, self._given
+        origin.of(self)
 
     def id(self, name: str) -> int | None:
         """The id of a token; None if there is no such token."""

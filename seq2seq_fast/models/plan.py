@@ -1,0 +1,114 @@
+"""Plan: what a family of models says of a file - the names of its tensors, and the traits of the
+model that they make. Nothing is read for it but shapes; assembly.py makes the model of it.
+
+The names of linear layers and norms are templates. In them `*` stands for what the family calls
+weight, bias, gamma and beta, and `{layer}` for what the names of a layer begin with. The name of a
+linear layer without `*` is that of its weights alone: there is no bias.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ..nn.attention import Heads
+from ..nn.positions import Sinusoids
+from .tensors import Ignored
+
+
+@dataclass(frozen=True)
+class Names:
+    """Where a family has the tensors of its layers."""
+
+    weight: str
+    bias: str
+    gamma: str
+    beta: str
+    self_projection: tuple[str, ...]  # queries, keys and values, or one of all three
+    self_output: str
+    self_norm: tuple[str, ...]  # of pre-norm and of post-norm, or one of both
+    cross_query: str
+    cross_key_value: tuple[str, ...]  # keys and values, or one of both
+    cross_output: str
+    cross_norm: tuple[str, ...]
+    up: str
+    down: str
+    feed_forward_norm: tuple[str, ...]
+    gate: str | None = None  # of feed-forward layers that have one
+    ssru: tuple[str, ...] = ()  # candidate and forget gate
+    ssru_norm: tuple[str, ...] = ()
+    transposed: bool = False  # linear layers lie (inputs, outputs)
+    always_bias: bool = False  # a linear layer may not lack its bias
+
+
+@dataclass(frozen=True)
+class NormTraits:
+    kind: str  # of nn.norms.KINDS
+    eps: float
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """An embedding of token ids."""
+
+    table: str
+    scale: float
+    positions: Sinusoids | str  # or the name of a table
+    norm: str | None = None
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """What takes the spectrum of sound: Whisper's two convolutions."""
+
+    convolutions: tuple[str, str]
+    positions: str  # the name of a table
+
+
+@dataclass(frozen=True)
+class Layer:
+    name: str  # what the names of its tensors begin with
+    heads: Heads  # of self-attention
+    cross_heads: Heads | None = None
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The layers of an encoder or a decoder."""
+
+    layers: tuple[Layer, ...]
+    placement: str  # of nn.norms.PLACEMENTS
+    activation: str
+    norm: str | None  # of what the last layer gives
+    recurrent: bool = False  # an SSRU in place of self-attention
+
+
+@dataclass(frozen=True)
+class Plan:
+    names: Names
+    source: Tokens | Spectrum
+    encoder: Stack
+    target: Tokens
+    decoder: Stack
+    output: str | None  # a linear layer; None if it is tied to the decoder's embedding
+    norm: NormTraits  # of norms with beta
+    bos: int | None
+    eos: int
+    unk: int | None
+    bare_norm: NormTraits | None = None  # of norms without beta; None if they must have it
+    tied_bias: str | None = None  # of an output that is tied
+    ignored: Mapping[str, Ignored] = field(default_factory=dict)
+    """What need not be read, by patterns of names; what is left beside it is an error."""
+
+
+def heads_of(width: int, count: int, keys: int | None = None) -> Heads:
+    """Heads that a width divides into.
+
+    Raises
+    ------
+    ValueError
+        It does not.
+    """
+    if count < 1 or width % count:
+        raise ValueError(f"width {width} does not divide into {count} heads")
+    return Heads(count, keys or count, width // count)
