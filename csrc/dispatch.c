@@ -20,11 +20,19 @@ static const instruction_set sets[S2S_ISAS] = {
                   .integers = &s2s_integer_kernels_avx2
 #endif
     },
+    /* Two sets of the same floats: AVX-512 is older than its products of integers. */
     [S2S_AVX512] = {.name = "avx512",
 #ifdef S2S_HAVE_AVX512
                     .kernels = s2s_kernels_avx512,
                     .layers = &s2s_layer_kernels_avx512,
-                    .integers = &s2s_integer_kernels_avx512
+                    .integers = &s2s_integer_kernels_avx2
+#endif
+    },
+    [S2S_AVX512_VNNI] = {.name = "avx512_vnni",
+#ifdef S2S_HAVE_AVX512
+                         .kernels = s2s_kernels_avx512,
+                         .layers = &s2s_layer_kernels_avx512,
+                         .integers = &s2s_integer_kernels_avx512_vnni
 #endif
     },
     [S2S_NEON] = {.name = "neon",
@@ -80,11 +88,12 @@ typedef struct {
     unsigned leaf1_ecx, leaf7_ebx, leaf7_ecx, states;
 } features;
 
+#define LEAF1_AVX (bit_OSXSAVE | bit_AVX | bit_F16C)
+#define LEAF7_AVX512 (bit_AVX2 | bit_AVX512F | bit_AVX512DQ | bit_AVX512BW | bit_AVX512VL)
 static const features needed[S2S_ISAS] = {
-    [S2S_AVX2] = {bit_OSXSAVE | bit_AVX | bit_F16C, bit_AVX2, 0, YMM_STATE},
-    [S2S_AVX512] = {bit_OSXSAVE | bit_AVX | bit_F16C,
-                    bit_AVX2 | bit_AVX512F | bit_AVX512DQ | bit_AVX512BW | bit_AVX512VL, 0,
-                    ZMM_STATE},
+    [S2S_AVX2] = {LEAF1_AVX, bit_AVX2, 0, YMM_STATE},
+    [S2S_AVX512] = {LEAF1_AVX, LEAF7_AVX512, 0, ZMM_STATE},
+    [S2S_AVX512_VNNI] = {LEAF1_AVX, LEAF7_AVX512, bit_AVX512VNNI, ZMM_STATE},
 };
 
 static features found(void)

@@ -19,7 +19,14 @@ enum s2s_type {
     S2S_BFLOAT16 = 3,
     S2S_TYPES = 4
 };
-enum s2s_isa { S2S_GENERIC = 0, S2S_AVX2 = 1, S2S_AVX512 = 2, S2S_NEON = 3, S2S_ISAS = 4 };
+enum s2s_isa {
+    S2S_GENERIC = 0,
+    S2S_AVX2 = 1,
+    S2S_AVX512 = 2,      /* F, DQ, BW, VL */
+    S2S_AVX512_VNNI = 3, /* with products of eight-bit integers */
+    S2S_NEON = 4,
+    S2S_ISAS = 5
+};
 enum s2s_status { S2S_OK = 0, S2S_NO_MEMORY = 1 };
 
 /* Byte strides of one operand; 0 along an axis that broadcasts. */

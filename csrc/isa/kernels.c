@@ -9,7 +9,7 @@
 #if defined(S2S_ISA_AVX512)
 #define KERNELS s2s_kernels_avx512
 #define LAYER_KERNELS s2s_layer_kernels_avx512
-#define INTEGER_KERNELS s2s_integer_kernels_avx512
+#define INTEGER_KERNELS s2s_integer_kernels_avx512_vnni
 #include "vec_avx512.h"
 #elif defined(S2S_ISA_AVX2)
 #define KERNELS s2s_kernels_avx2
@@ -29,6 +29,14 @@
 #endif
 
 #define ALWAYS_INLINE inline __attribute__((always_inline))
+#define NOINLINE __attribute__((noinline))
+/* exp, tanh and erf become part of the loops that use them; where a vector is sixteen scalars, they
+ * are hundreds of instructions each, beside which a call is nothing. */
+#if F32_WIDTH == 1
+#define MATH_INLINE NOINLINE
+#else
+#define MATH_INLINE ALWAYS_INLINE
+#endif
 #ifdef __clang__
 #define UNROLL _Pragma("clang loop unroll(full)")
 #else

@@ -16,7 +16,7 @@ static ALWAYS_INLINE void sigmoid(const int vecs, f32_group *x)
 }
 
 /* |x| times the polynomial of its piece. */
-static ALWAYS_INLINE void error_function(const int vecs, f32_group *x)
+static MATH_INLINE void error_function(const int vecs, f32_group *x)
 {
     static const float table[][S2S_LANES] = {ERF_TABLE};
     const f32_vec most = f32_set1(ERF_MOST), magic = f32_set1(WHOLE_MAGIC);

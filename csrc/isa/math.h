@@ -35,7 +35,7 @@ static ALWAYS_INLINE void T(expm1)(const int vecs, const T(vec) *r, const REAL *
     EACH_VEC p[i] = T(add)(T(mul)(p[i], T(mul)(r[i], r[i])), r[i]);
 }
 
-static ALWAYS_INLINE void T(exp_to_one)(const int vecs, T(group) *x)
+static MATH_INLINE void T(exp_to_one)(const int vecs, T(group) *x)
 {
     static const REAL poly[] = {EXP_POLY}, roots[S2S_LANES] = {ROOTS_OF_TWO};
     T(vec) t[GROUP_VECS], n[GROUP_VECS], r[GROUP_VECS], p[GROUP_VECS];
@@ -47,7 +47,7 @@ static ALWAYS_INLINE void T(exp_to_one)(const int vecs, T(group) *x)
 }
 
 /* From u = exp(-2|x|) - 1, which is never positive: tanh |x| = -u / (u + 2). */
-static ALWAYS_INLINE void T(tanh)(const int vecs, T(group) *x)
+static MATH_INLINE void T(tanh)(const int vecs, T(group) *x)
 {
     static const REAL poly[] = {TANH_POLY};
     T(vec) y[GROUP_VECS], p[GROUP_VECS], power[GROUP_VECS], n[GROUP_VECS], r[GROUP_VECS];

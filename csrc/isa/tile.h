@@ -50,6 +50,14 @@ static ALWAYS_INLINE void S(columns)(const ELEMENT *rows, ptrdiff_t stride, int6
     }
 }
 
+/* One feature of `count` <= 16 rows to lanes, the others zero: what no transposing load is for. A
+ * function of its own, since it is rare and compilers make much of it. */
+static NOINLINE void S(gather)(const ELEMENT *rows, ptrdiff_t stride, int count, REAL *lanes)
+{
+    for (int lane = 0; lane < S2S_LANES; lane++)
+        lanes[lane] = lane < count ? S(wide)(rows[lane * stride]) : 0;
+}
+
 static void S(pack)(const void *rows, ptrdiff_t stride, int count, int64_t depth, ptrdiff_t ahead,
                     void *panel)
 {
@@ -64,8 +72,7 @@ static void S(pack)(const void *rows, ptrdiff_t stride, int count, int64_t depth
                 T(store)(to + (k + i) * S2S_LANES, column[i]);
         }
     for (; k < depth; k++)
-        for (int lane = 0; lane < S2S_LANES; lane++)
-            to[k * S2S_LANES + lane] = lane < count ? S(wide)(from[lane * stride + k]) : 0;
+        S(gather)(from + k, stride, count, to + k * S2S_LANES);
 }
 
 static void S(split)(const void *rows, ptrdiff_t stride, int count, int64_t width, ptrdiff_t ahead,
@@ -107,8 +114,7 @@ static ALWAYS_INLINE void S(dots_of)(const int rows, const REAL *a, const ELEMEN
     for (; k < depth; k++)
         for (int g = 0; g < 2; g++) {
             REAL column[S2S_LANES];
-            for (int lane = 0; lane < S2S_LANES; lane++)
-                column[lane] = S(wide)(keys[(g * S2S_LANES + lane) * stride + k]);
+            S(gather)(keys + g * S2S_LANES * stride + k, stride, S2S_LANES, column);
             UNROLL for (int r = 0; r < rows; r++)
                 acc[g][r] = T(add)(acc[g][r],
                                    T(mul)(T(set1)(a[r * S2S_LDA + k]), T(load)(column)));
@@ -125,6 +131,10 @@ static void S(dots)(int rows, const void *a, const void *keys, ptrdiff_t stride,
                     ptrdiff_t ahead, void *c, ptrdiff_t c_stride, int add, double scale)
 {
 #define DOTS(R) S(dots_of)(R, a, keys, stride, depth, ahead, c, c_stride, add, scale)
+#if F32_WIDTH == 1
+    for (; rows > 0; rows--, a = (const REAL *)a + S2S_LDA, c = (REAL *)c + c_stride)
+        DOTS(1);
+#else
     if (rows == 1)
         DOTS(1);
     else if (rows == 2)
@@ -133,6 +143,7 @@ static void S(dots)(int rows, const void *a, const void *keys, ptrdiff_t stride,
         DOTS(3);
     else
         DOTS(4);
+#endif
 #undef DOTS
 }
 

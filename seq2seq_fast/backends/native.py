@@ -40,7 +40,7 @@ Shape = tuple[int, ...]
 Strides = tuple[int, ...]
 Signature = tuple[Shape, Strides]
 
-ALL_ISAS = ("generic", "avx2", "avx512", "neon")  # enum s2s_isa
+ALL_ISAS = ("generic", "avx2", "avx512", "avx512_vnni", "neon")  # enum s2s_isa
 ISA_NUMBERS: dict[str | None, int] = {isa: number for number, isa in enumerate(ALL_ISAS)}
 _TYPES = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 3}  # enum s2s_type
 

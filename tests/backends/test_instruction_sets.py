@@ -21,6 +21,7 @@ FLAGS = {
     "avx2": {"avx", "avx2", "f16c"},
     "avx512": {"avx2", "f16c", "avx512f", "avx512dq", "avx512bw", "avx512vl"},
 }
+FLAGS["avx512_vnni"] = FLAGS["avx512"] | {"avx512_vnni"}
 
 # dispatch.c with empty tables of kernels, which nobody calls.
 PROBE = r"""
@@ -31,7 +32,7 @@ const s2s_kernels s2s_kernels_avx512[S2S_TYPES];
 const s2s_layer_kernels s2s_layer_kernels_generic, s2s_layer_kernels_avx2;
 const s2s_layer_kernels s2s_layer_kernels_avx512;
 const s2s_integer_kernels s2s_integer_kernels_generic, s2s_integer_kernels_avx2;
-const s2s_integer_kernels s2s_integer_kernels_avx512;
+const s2s_integer_kernels s2s_integer_kernels_avx512_vnni;
 int main(void)
 {
     for (int isa = 0; isa < S2S_ISAS; isa++)
