@@ -24,3 +24,11 @@ def contiguous(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     calls an array contiguous that lies at an odd address, and C cannot read it there."""
     flags = array.flags
     return array if flags.c_contiguous and flags.aligned else array.copy(order="C")
+
+
+def in_place(array: np.ndarray[Any, Any]) -> bool:
+    """Whether the kernel can read or write `array` where it lies: aligned, last axis contiguous."""
+    return bool(
+        array.flags.aligned
+        and (array.shape[-1] <= 1 or array.strides[-1] == array.itemsize or array.size == 0)
+    )

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from .contract import reference
+from . import contract
 from .nn.linear import Linear
-from .nn.logits import best
+from .nn.logits import topk_log_softmax
 from .nn.norms import Norm
 from .nn.ssru import SSRU
 from .nn.weights import WEIGHTS, Matrix
@@ -20,7 +20,7 @@ __all__ = ["fingerprint"]
 Array = np.ndarray[Any, Any]
 
 
-@reference.under_contract
+@contract.under_contract
 def fingerprint() -> str:
     """SHA-256 over the results of fixed problems, on the calling thread's backend.
 
@@ -83,15 +83,15 @@ def fingerprint() -> str:
                 ):
                     add(array)
         x = draw((3, 600), dtype)
-        add(reference.exp(x * dtype.type(40)))
-        for array in reference.softmax(x):
+        add(contract.exp(x * dtype.type(40)))
+        for array in contract.softmax(x):
             add(array)
-        add(reference.tanh(x))
+        add(contract.tanh(x))
     query, key, value = (draw((2, 2, rows, 70), np.dtype(np.float32)) for rows in (30, 300, 300))
     out, lengths = np.empty_like(query), np.array([150, 300])
     add(integer_attention(query, key, value, key_lengths=lengths, out=out))
     _add_layers(add, draw)
-    for array in reference.sincos(draw((100,), np.dtype(np.float64)) ** 2 * 1e4):
+    for array in contract.sincos(draw((100,), np.dtype(np.float64)) ** 2 * 1e4):
         add(array)
     return digest.hexdigest()
 
@@ -102,12 +102,12 @@ def _add_layers(add: Callable[[Array], None], draw: _Numbers) -> None:
     other = draw((5, 40), float32)
     for weights in WEIGHTS:
         layer = Linear(Matrix.pack(rows).to(weights), bias)
-        for activation in reference.ACTIVATIONS:
-            add(layer(x / np.float32(16), activation, plus=other))
-        add(layer(x[:1], times=other[:1]))
+        for activation in contract.ACTIVATIONS:
+            add(layer(x / np.float32(16), activation, residual=other))
+        add(layer(x[:1], gate=other[:1]))
     add(Norm(x[0], x[1], 1e-6)(x))
     add(Norm(x[0], None, 1e-6)(x))
-    for array in best(x, 7):
+    for array in topk_log_softmax(x, 7):
         add(array)
     unit = SSRU(Linear(Matrix.pack(draw((80, 40), float32))))
     other = other[:, None]

@@ -1,9 +1,8 @@
-"""The contract's functions through the compiled kernel: the only importer of the extension.
+"""The compiled kernel's library: the only importer of the extension, and how arrays reach it.
 
-Everything arrives here validated (see attention.py); this module turns arrays into addresses and
-byte strides. Whatever it did not make itself passes `contiguous` or `in_place` first, which see to
-it that nothing is read misaligned. Without the extension `why_missing` says why, and nothing else
-may be called.
+Arrays become addresses and byte strides here. Whatever was not made here passes `contiguous` or
+`in_place` first, which see to it that nothing is read misaligned. Without the extension
+`why_missing` says why, and nothing else may be called.
 """
 
 from __future__ import annotations
@@ -14,15 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..aligned import aligned_zeros, contiguous
-from ..nn.weights import PANEL
+from ..aligned import contiguous, in_place
 
 __all__ = ["ffi", "lib", "why_missing"]
 
+from ..contract.plan import Plan
+
 if TYPE_CHECKING:
     from ..nn.weights import Matrix
-    from ..sdpa.call import Plan
-    from .selection import Active
 
 try:
     from .._native import ffi, lib
@@ -32,6 +30,7 @@ except ImportError as error:
         if os.path.exists(os.path.join(os.path.dirname(__file__), "..", "..", "setup.py"))
         else "installing the package with a C compiler at hand builds it"
     )
+    ffi = lib = None
 else:
     why_missing = None
 
@@ -42,7 +41,7 @@ Signature = tuple[Shape, Strides]
 
 ALL_ISAS = ("generic", "avx2", "avx512", "avx512_vnni", "neon")  # enum s2s_isa
 ISA_NUMBERS: dict[str | None, int] = {isa: number for number, isa in enumerate(ALL_ISAS)}
-_TYPES = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 3}  # enum s2s_type
+TYPES = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 3}  # enum s2s_type
 
 
 def compiled_isas() -> list[str]:
@@ -60,15 +59,7 @@ def compiler() -> str | None:
     return None if why_missing else str(ffi.string(lib.s2s_compiler()).decode())
 
 
-def in_place(array: Array) -> bool:
-    """Whether the kernel can read or write `array` where it lies: aligned, last axis contiguous."""
-    return bool(
-        array.flags.aligned
-        and (array.shape[-1] <= 1 or array.strides[-1] == array.itemsize or array.size == 0)
-    )
-
-
-def _readable(array: Array) -> Array:
+def readable(array: Array) -> Array:
     return array if in_place(array) else array.copy(order="C")
 
 
@@ -82,16 +73,16 @@ def first_of(array: Array) -> Any:
     return ffi.from_buffer(array[(0,) * (array.ndim - 1)])
 
 
-def _operand(array: Array) -> tuple[Any, Array]:
+def operand(array: Array) -> tuple[Any, Array]:
     """A pointer to the first element, and the array, which must outlive it: a copy if need be."""
     flags = array.flags
     if flags.c_contiguous and flags.aligned:
         return ffi.from_buffer(array), array
-    array = _readable(array)
+    array = readable(array)
     return first_of(array), array
 
 
-def _broadcasting(array: Array | None) -> tuple[Any, Array | None, Signature | None]:
+def broadcasting(array: Array | None) -> tuple[Any, Array | None, Signature | None]:
     """The like of a mask or bias, whose last axis may also broadcast (stride 0); with its shape and
     strides."""
     if array is None:
@@ -101,12 +92,12 @@ def _broadcasting(array: Array | None) -> tuple[Any, Array | None, Signature | N
     if array.strides[-1] == 0 and array.flags.aligned:
         pointer = ffi.cast("void *", array.__array_interface__["data"][0])
     else:
-        pointer, array = _operand(array)
+        pointer, array = operand(array)
     return pointer, array, (array.shape, array.strides)
 
 
 @functools.lru_cache(maxsize=1024)
-def _problem(
+def attention_problem(
     plan: Plan,
     query: Strides,
     key: Strides,
@@ -120,9 +111,9 @@ def _problem(
 ) -> Any:
     """The C struct of a call, kept for the next call of the same shapes and strides."""
     problem = ffi.new("s2s_attention_problem *")
-    problem.type = _TYPES[plan.dtype.name]
-    problem.key_type = _TYPES[plan.key_dtype.name]
-    problem.bias_type = _TYPES[plan.bias_dtype.name]
+    problem.type = TYPES[plan.dtype.name]
+    problem.key_type = TYPES[plan.key_dtype.name]
+    problem.bias_type = TYPES[plan.bias_dtype.name]
     problem.packed = plan.packed
     problem.integer_scores = plan.integer_scores
     problem.lead_axes = len(plan.lead)
@@ -162,73 +153,14 @@ def _problem(
     return problem
 
 
-def attention(
-    plan: Plan,
-    isa: str,
-    threads: int,
-    query: Array,
-    key: Array,
-    value: Array,
-    scale: float,
-    softcap: float,
-    mask: Array | None,
-    bias: Array | None,
-    sinks: Array | None,
-    spans: Array | None,
-    out: Array,
-    weights: Array | None,
-    statistics: Array | None,
-) -> None:
-    """Fills `out` (and `weights`, `statistics`): see reference.attention for what they are."""
-    query_at, query = _operand(query)
-    key_at, key = _operand(key)
-    value_at, value = _operand(value)
-    mask_at, mask, mask_signature = _broadcasting(mask)
-    bias_at, bias, bias_signature = _broadcasting(bias)
-    sinks_at, sinks, sinks_signature = _broadcasting(sinks)
-    problem = _problem(
-        plan,
-        query.strides,
-        key.strides,
-        value.strides,
-        out.strides,
-        mask_signature,
-        bias_signature,
-        sinks_signature,
-        None if weights is None else weights.strides,
-        None if statistics is None else statistics.strides,
-    )
-    status = lib.s2s_attention(
-        problem,
-        ISA_NUMBERS[isa],
-        threads,
-        scale,
-        softcap,
-        query_at,
-        key_at,
-        value_at,
-        mask_at,
-        bias_at,
-        sinks_at,
-        ffi.NULL if spans is None else ffi.from_buffer("s2s_span *", spans),
-        _operand(out)[0],
-        ffi.NULL if weights is None else ffi.from_buffer(weights),
-        ffi.NULL if statistics is None else ffi.from_buffer("double *", statistics),
-    )
-    if status != lib.S2S_OK:
-        raise MemoryError("attention: no memory for the kernel's scratch buffers")
-
-
-# ---- layers ----
-
-_WEIGHT_TYPES = {**_TYPES, "int8": 4}
+_WEIGHT_TYPES = {**TYPES, "int8": 4}
 _ACTIVATIONS = (
     "none", "relu", "gelu", "gelu_tanh", "gelu_sigmoid", "silu", "tanh", "sigmoid",
 )  # fmt: skip  # enum s2s_activation
-_ACTIVATION_NUMBERS = {name: number for number, name in enumerate(_ACTIVATIONS)}
+ACTIVATION_NUMBERS = {name: number for number, name in enumerate(_ACTIVATIONS)}
 
 
-class Weights:
+class NativeWeights:
     """A matrix and its bias, as the kernel takes them; holds what the struct points to."""
 
     def __init__(self, matrix: Matrix, bias: Array | None) -> None:
@@ -255,7 +187,7 @@ def integers(array: Array) -> Any:
     return ffi.from_buffer("int64_t *", array)
 
 
-def _strided(array: Array) -> tuple[Array, int]:
+def strided(array: Array) -> tuple[Array, int]:
     """A float32 array whose rows are equally far apart, and how far; they may overlap."""
     if array.ndim == 2 and not array.flags.c_contiguous and in_place(array):
         row, rest = divmod(array.strides[0], array.itemsize)
@@ -268,127 +200,3 @@ def check(status: int, what: str) -> None:
     """Raises for a status that is not S2S_OK."""
     if status != lib.S2S_OK:
         raise MemoryError(f"{what}: no memory for the kernel's scratch buffers")
-
-
-def linear(
-    weights: Weights,
-    active: Active,
-    x: Array,
-    activation: str,
-    plus: Array | None,
-    times: Array | None,
-    out: Array | None = None,
-) -> Array:
-    """See reference.linear and reference.integer_linear; into `out`, if it is given."""
-    number, other = _ACTIVATION_NUMBERS[activation], times if plus is None else plus
-    if active.tape is not None:
-        assert out is None  # a tape gives the array
-        return active.tape.linear(weights, x, number, other, times is not None)
-    x, stride = _strided(x)
-    other = None if other is None else contiguous(other)
-    shape = (*x.shape[:-1], weights.outputs)
-    target = np.empty(shape, np.float32) if out is None else contiguous(out)
-    check(
-        lib.s2s_linear(
-            weights.struct,
-            ffi.NULL,
-            ISA_NUMBERS[active.isa],
-            active.threads,
-            number,
-            x.size // weights.inputs,
-            ffi.cast("float *", first_of(x)),
-            stride,
-            ffi.NULL if other is None else floats(other),
-            weights.outputs,
-            times is not None,
-            floats(target),
-            weights.outputs,
-        ),
-        "linear",
-    )
-    if out is None or target is out:
-        return target
-    out[...] = target
-    return out
-
-
-def select(weights: Weights, matrix: Matrix, ids: Array) -> Matrix:
-    """See Matrix.select."""
-    shape = (-(-len(ids) // PANEL), *matrix.panels.shape[1:])
-    panels = aligned_zeros(shape, matrix.panels.dtype)
-    ids = contiguous(np.asarray(ids, np.int64))
-    lib.s2s_select(weights.struct, len(ids), integers(ids), ffi.from_buffer(panels))
-    return matrix.selected(ids, panels)
-
-
-def norm(active: Active, x: Array, gamma: Array, beta: Array | None, eps: float) -> Array:
-    """See reference.layer_norm and reference.rms_norm."""
-    if active.tape is not None:
-        return active.tape.norm(x, gamma, beta, eps)
-    x, gamma = contiguous(x), contiguous(gamma)
-    beta = None if beta is None else contiguous(beta)
-    out = np.empty(x.shape, np.float32)
-    n = len(gamma)
-    check(
-        lib.s2s_norm(
-            ISA_NUMBERS[active.isa],
-            active.threads,
-            x.size // n,
-            n,
-            floats(x),
-            floats(gamma),
-            ffi.NULL if beta is None else floats(beta),
-            eps,
-            floats(out),
-        ),
-        "norm",
-    )
-    return out
-
-
-def recur(active: Active, gates: Array, cell: Array, plus: Array) -> tuple[Array, Array]:
-    """See reference.recur."""
-    if active.tape is not None:
-        return active.tape.recur(gates, cell, plus)
-    rows, n = cell.shape
-    out, new_cell = np.empty((rows, n), np.float32), np.empty((rows, n), np.float32)
-    gates, cell, plus = contiguous(gates), contiguous(cell), contiguous(plus)
-    check(
-        lib.s2s_recur(
-            ISA_NUMBERS[active.isa],
-            rows,
-            n,
-            floats(gates),
-            floats(cell),
-            floats(plus),
-            floats(new_cell),
-            floats(out),
-        ),
-        "recur",
-    )
-    return out, new_cell
-
-
-def best(active: Active, logits: Array, count: int) -> tuple[Array, Array, Array]:
-    """See reference.best."""
-    logits = contiguous(logits)
-    rows, n = logits.shape
-    ids = np.empty((rows, count), np.int64)
-    log_probabilities = np.empty((rows, count), np.float32)
-    statistics = np.empty((rows, 2), np.float32)
-    check(
-        lib.s2s_best(
-            ISA_NUMBERS[active.isa],
-            active.threads,
-            rows,
-            n,
-            floats(logits),
-            n,
-            count,
-            integers(ids),
-            floats(log_probabilities),
-            floats(statistics),
-        ),
-        "best",
-    )
-    return ids, log_probabilities, statistics

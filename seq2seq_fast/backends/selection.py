@@ -12,15 +12,15 @@ import os
 import threading
 from collections.abc import Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from . import native
+from .backend import Backend
+from .native_backend import NativeBackend
+from .numpy_backend import NumpyBackend
 from .processors import allowed
-
-if TYPE_CHECKING:
-    from ..graph.program import ChainTape, Tape
 
 __all__ = ["info", "use"]
 
@@ -28,19 +28,9 @@ BACKENDS = ("native", "numpy")
 MOST_THREADS = 256
 
 
-class Active(NamedTuple):
-    """What calls of one thread run on."""
-
-    backend: str
-    isa: str | None  # None on the numpy backend
-    threads: int
-    threads_from: str  # what decided their number, as info() names it
-    tape: Any = None  # a Tape or ChainTape, on which the kernel's calls go, instead of being made
-
-
 def _choose(
-    backend: str | None, isa: str | None, threads: int | None, base: Active | None
-) -> Active:
+    backend: str | None, isa: str | None, threads: int | None, base: Backend | None
+) -> Backend:
     """Checks a request, whatever is None filled in from `base` or the machine."""
     if backend is not None and backend not in BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(BACKENDS)}; got {backend!r}")
@@ -54,13 +44,13 @@ def _choose(
     if isa is not None:
         backend = "native"
     if backend is None:
-        backend = base.backend if base else ("numpy" if native.why_missing else "native")
+        backend = base.name if base else ("numpy" if native.why_missing else "native")
     threads_from = "use"
     if threads is None:
         threads, threads_from = (base.threads, base.threads_from) if base else allowed()
         threads = min(threads, MOST_THREADS)
     if backend == "numpy":
-        return Active("numpy", None, threads, threads_from)
+        return NumpyBackend(threads, threads_from)
     if native.why_missing:
         raise RuntimeError(f"the native backend was asked for, but {native.why_missing}")
     usable = native.usable_isas()
@@ -69,10 +59,10 @@ def _choose(
     if isa not in usable:
         why = "this processor does not run it" if isa in native.compiled_isas() else "not compiled"
         raise RuntimeError(f"instruction set {isa!r}: {why}; usable here: {', '.join(usable)}")
-    return Active("native", isa, threads, threads_from)
+    return NativeBackend(isa, threads, threads_from)
 
 
-def _from_environment() -> Active:
+def _from_environment() -> Backend:
     def variable(name: str) -> str | None:
         return os.environ.get(f"SEQ2SEQ_FAST_{name}") or None
 
@@ -87,18 +77,20 @@ def _from_environment() -> Active:
             if variable(name)
         )
         raise RuntimeError(f"{asked}: {error}") from None
-    return chosen if count is None else chosen._replace(threads_from="SEQ2SEQ_FAST_THREADS")
+    if count is not None:
+        chosen.threads_from = "SEQ2SEQ_FAST_THREADS"
+    return chosen
 
 
 class _Local(threading.local):
-    active: Active | None = None
+    active: Backend | None = None
 
 
 _local = _Local()
-_default: Active | None = None
+_default: Backend | None = None
 
 
-def current() -> Active:
+def current() -> Backend:
     """The calling thread's choice."""
     global _default
     if _local.active is not None:
@@ -109,10 +101,10 @@ def current() -> Active:
 
 
 @contextlib.contextmanager
-def recording(tape: Tape | ChainTape) -> Iterator[None]:
-    """The calling thread's native calls go on the tape, inside a `with` block."""
-    before, active = _local.active, current()
-    _local.active = active._replace(tape=tape)
+def using(backend: Backend) -> Iterator[None]:
+    """The calling thread's calls go to a backend, inside a `with` block."""
+    before = _local.active
+    _local.active = backend
     try:
         yield
     finally:
@@ -152,7 +144,7 @@ class use:
         threads: int | None = None,
     ) -> None:
         self._request = _choose(backend, isa, threads, current())
-        self._before: list[Active | None] = []
+        self._before: list[Backend | None] = []
 
     def __enter__(self) -> None:
         self._before.append(_local.active)
@@ -188,7 +180,7 @@ def info() -> dict[str, Any]:
     active = current()
     return {
         "version": __version__,
-        "backend": active.backend,
+        "backend": active.name,
         "why_not_native": native.why_missing,
         "isas": {
             "compiled": native.compiled_isas(),

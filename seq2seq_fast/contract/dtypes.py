@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from .float_state import under_contract
+
 Array = np.ndarray[Any, Any]
 
 SUPPORTED = "float16, bfloat16, float32 or float64"
@@ -70,3 +72,10 @@ def narrow(array: Array, dtype: np.dtype[Any]) -> Array:
     rounded = (bits + (0x7FFF + (bits >> 16 & 1))) >> 16
     halves = np.where(np.isnan(array), 0x7FC0, rounded).astype(np.uint16)
     return halves.view(dtype)
+
+
+@under_contract
+def rounded(array: Array, dtype: np.dtype[Any]) -> Array:
+    """The same numbers in `dtype`, float32 or float64; an axis that broadcasts has length 1."""
+    once = array[(..., *(slice(1) if step == 0 else slice(None) for step in array.strides))]
+    return wide(once).astype(dtype, copy=False)

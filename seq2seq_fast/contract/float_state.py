@@ -1,4 +1,4 @@
-"""Subnormal numbers kept, for NumPy's arithmetic: `with subnormals_kept():`.
+"""The floating-point state that NumPy's arithmetic needs: subnormal numbers kept, no warnings.
 
 Another library in the process may have switched the processor's flush-to-zero on for this thread.
 The compiled kernel sets and restores the control state itself; here the C library's fesetenv does
@@ -9,10 +9,15 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import ParamSpec, TypeVar
 
 import numpy as np
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _STATE_SIZE = 512  # bytes: more than any platform's fenv_t
 
@@ -50,3 +55,14 @@ def subnormals_kept() -> Iterator[None]:
         yield
     finally:
         library.fesetenv(before)
+
+
+def under_contract(function: Callable[P, R]) -> Callable[P, R]:
+    """Decorator: subnormals kept; no warnings for NaN, infinity and overflow, results like any."""
+
+    @functools.wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        with np.errstate(all="ignore"), subnormals_kept():
+            return function(*args, **kwargs)
+
+    return wrapper

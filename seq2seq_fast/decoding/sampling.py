@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..contract import reference
+from .. import contract
 from .options import Options
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def draw(logits: Array, kept: Array | None, options: Options, bits: np.random.Ph
     columns = np.arange(len(logits)) if kept is None else np.sort(kept)
     if (logits[columns] == -np.inf).all():
         return None
-    probabilities, _ = reference.softmax(logits[columns][None] / np.float32(options.temperature))
+    probabilities, _ = contract.softmax(logits[columns][None] / np.float32(options.temperature))
     weights = probabilities[0].astype(np.float64)
     if options.top_p < 1:
         order = np.argsort(-weights, kind="stable")

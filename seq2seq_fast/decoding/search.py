@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from .. import contract
 from ..backends.selection import current
-from ..contract import reference
 from ..graph.program import Program
-from ..nn.logits import best
+from ..nn.logits import topk_log_softmax
 from .options import Options
 
 if TYPE_CHECKING:
@@ -77,8 +77,8 @@ def search(model: EncoderDecoder, state: State, options: Options) -> list[list[H
 
 def stream(model: EncoderDecoder, state: State, options: Options) -> Iterator[Token]:
     """The tokens of one sequence, without the end."""
-    running = reference.under_contract(_Search)(model, state, options, 1, tells=True)
-    advance = reference.under_contract(running.advance)
+    running = contract.under_contract(_Search)(model, state, options, 1, tells=True)
+    advance = contract.under_contract(running.advance)
     while running.rows:
         for _, token in advance():
             yield token
@@ -126,7 +126,7 @@ class _Search:
         self.sources: Array = np.arange(count)  # that are running; of each, its number
         self.steps: Program | _Steps
         # Attention is what a program does not give.
-        if current().backend == "native" and not options.coverage_penalty:
+        if current().runs_programs() and not options.coverage_penalty:
             self.steps = Program.of(model, state, self.beams)
         else:
             self.steps = _Steps(model, state, self.beams, options.coverage_penalty != 0)
@@ -221,7 +221,7 @@ class _Search:
             self.token_scores = np.pad(self.token_scores, room)
 
     def _likeliest(self, logits: Array) -> tuple[Array, Array]:
-        columns, log_probabilities, _ = best(logits, 1)
+        columns, log_probabilities, _ = topk_log_softmax(logits, 1)
         tokens = self.vocabulary.ids(columns, self.sources, 1)[:, 0]
         scores = log_probabilities[:, 0].astype(np.float64)
         tokens[scores == -np.inf] = self.model.eos  # the options leave no token: an end it is
@@ -229,7 +229,7 @@ class _Search:
 
     def _sampled(self, logits: Array) -> tuple[Array, Array]:
         options = self.options
-        kept, _, statistics = best(logits, min(max(1, options.top_k), logits.shape[1]))
+        kept, _, statistics = topk_log_softmax(logits, min(max(1, options.top_k), logits.shape[1]))
         chosen = [
             draw(row, kept[i] if options.top_k else None, options, self.draws[source])
             for i, (row, source) in enumerate(zip(logits, self.sources.tolist(), strict=True))
@@ -245,7 +245,9 @@ class _Search:
     def _beams(self, logits: Array) -> list[tuple[int, Token]]:
         beams, sources = self.beams, len(self.sources)
         place = self.steps.place
-        columns, found = (a[place] for a in best(logits, min(2 * beams, logits.shape[1]))[:2])
+        columns, found = (
+            a[place] for a in topk_log_softmax(logits, min(2 * beams, logits.shape[1]))[:2]
+        )
         ids = self.vocabulary.ids(columns, self.sources, beams).reshape(sources, -1)
         token_scores = found.reshape(sources, -1).astype(np.float64)
         # 1. Of each source the best continuations of all beams, twice as many as there are beams,
@@ -326,7 +328,7 @@ class _Search:
             assert self.paid is not None
             paid = np.minimum(self.paid[row, : self.lengths[source]], np.float32(1))[None]
             least = np.float32(np.finfo(np.float32).tiny)
-            covered = reference.row_sum(reference.log(np.maximum(paid, least)))
+            covered = contract.row_sum(contract.log(np.maximum(paid, least)))
             ranked += options.coverage_penalty * float(covered[0, 0])
         finished = token == self.model.eos
         if finished:

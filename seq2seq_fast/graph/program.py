@@ -17,25 +17,54 @@ import numpy as np
 
 from ..aligned import contiguous
 from ..backends import native, selection
-from ..contract.reference import KEYS, PACKED, QUERIES
+from ..backends.backend import Backend, LinearWeights
+from ..backends.native_backend import native_weights
+from ..contract.panels import PANEL
+from ..contract.plan import KEYS, PACKED, QUERIES
 from ..nn.attention import History
-from ..nn.ssru import Cell
-from ..sdpa.cache import PANEL, KeyValueCache
+from ..nn.ssru import SSRUState
+from ..sdpa.cache import KeyValueCache
 
 if TYPE_CHECKING:
+    from ..contract.plan import Plan
     from ..models.encoder_decoder import EncoderDecoder
     from ..nn.decoder import State
     from ..nn.encoder import Encoder
     from ..nn.sources import Embedding
-    from ..sdpa.call import Plan
 
 Array = np.ndarray[Any, Any]
 
 
-class Tape:
+class Unrecordable(TypeError):
+    """A call that no op stands for."""
+
+
+class Recorder(Backend):
+    """What records calls instead of making them. A call that it has no op for is an error."""
+
+    def __init__(self) -> None:
+        active = selection.current()
+        super().__init__(active.threads, active.threads_from)
+        self.name, self.isa = active.name, active.isa
+
+    def attention(self, *arguments: Any) -> None:
+        raise Unrecordable("attention has no op here")
+
+    def select(self, weights: LinearWeights, ids: Array) -> Any:
+        raise Unrecordable("select has no op")
+
+    def ssru_step(self, gates: Array, state: Array, residual: Array) -> tuple[Array, Array]:
+        raise Unrecordable("ssru_step has no op here")
+
+    def topk_log_softmax(self, logits: Array, k: int) -> tuple[Array, Array, Array]:
+        raise Unrecordable("topk_log_softmax has no op")
+
+
+class Tape(Recorder):
     """Calls in the order in which they were recorded."""
 
     def __init__(self, sequences: int) -> None:
+        super().__init__()
         self.sequences = sequences
         self.ops: list[dict[str, Any]] = []
         self.held: list[Any] = []  # what the ops' pointers lead to
@@ -77,18 +106,23 @@ class Tape:
 
     def linear(
         self,
-        weights: native.Weights,
+        weights: LinearWeights,
         x: Array,
-        activation: int,
-        other: Array | None,
-        multiply: bool,
+        activation: str = "none",
+        residual: Array | None = None,
+        gate: Array | None = None,
+        out: Array | None = None,
     ) -> Array:
-        out = self._empty((*x.shape[:-1], weights.outputs))
+        if out is not None:
+            raise Unrecordable("linear has no op with `out`")
+        layer, other = native_weights(weights), gate if residual is None else residual
+        out = self._empty((*x.shape[:-1], layer.outputs))
         assert contiguous(x) is x and (other is None or contiguous(other) is other)
-        self.held.append(weights)
+        self.held.append(layer)
         self._add(
-            native.lib.S2S_OP_LINEAR, x.size // weights.inputs, (x, other), (out,),
-            choice=activation, multiply=multiply, matrix=weights.address,
+            native.lib.S2S_OP_LINEAR, x.size // layer.inputs, (x, other), (out,),
+            choice=native.ACTIVATION_NUMBERS[activation], multiply=gate is not None,
+            matrix=layer.address,
         )  # fmt: skip
         return out
 
@@ -99,13 +133,14 @@ class Tape:
         self._add(native.lib.S2S_OP_NORM, x.size // n, (x, gamma, beta), (out,), n=n, number=eps)
         return out
 
-    def recur(self, gates: Array, cell: Array, plus: Array) -> tuple[Array, Array]:
-        """The new cell takes the place of the old one."""
-        out = self._empty(cell.shape)
+    def ssru_step(self, gates: Array, state: Array, residual: Array) -> tuple[Array, Array]:
+        """The new state takes the place of the old one."""
+        out = self._empty(state.shape)
         self._add(
-            native.lib.S2S_OP_RECUR, len(cell), (gates, cell, plus), (out, cell), n=cell.shape[1]
-        )
-        return out, cell
+            native.lib.S2S_OP_RECUR, len(state), (gates, state, residual), (out, state),
+            n=state.shape[1],
+        )  # fmt: skip
+        return out, state
 
     def attention(
         self,
@@ -114,11 +149,24 @@ class Tape:
         key: Array,
         value: Array,
         scale: float,
-        spans: Array,
+        softcap: float,
+        mask: Array | None,
+        bias: Array | None,
+        sinks: Array | None,
+        spans: Array | None,
         out: Array,
+        weights: Array | None,
+        statistics: Array | None,
     ) -> None:
+        named = {"mask": mask, "bias": bias, "sinks": sinks}
+        named |= {"return_weights": weights, "return_logsumexp": statistics}
+        given = [name for name, array in named.items() if array is not None]
+        if softcap or given:
+            raise Unrecordable(f"attention has no op with {given[0] if given else 'softcap'}")
+        if spans is None or len(plan.lead) != 1 or plan.ragged:
+            raise Unrecordable("attention has no op without lengths of each sequence")
         strides = (query.strides, key.strides, value.strides, out.strides)
-        shared = native._problem(plan, *strides, None, None, None, None, None)
+        shared = native.attention_problem(plan, *strides, None, None, None, None, None)
         problem = native.ffi.new("s2s_attention_problem *", shared[0])
         self.held.append(problem)
         address = int(native.ffi.cast("uintptr_t", problem))
@@ -138,7 +186,7 @@ class Tape:
         self, embedding: Embedding, tokens: Array, step: Array, positions: Array | None
     ) -> Array:
         """`step` holds which of the position vectors is meant."""
-        weights = embedding.weights
+        weights = native_weights(embedding.weights)
         out = self._empty((len(tokens), embedding.width))
         self.held += [weights, step]
         self._add(
@@ -147,7 +195,7 @@ class Tape:
         )  # fmt: skip
         return out
 
-    def append(self, cache: KeyValueCache, keys: Array, values: Array) -> None:
+    def append(self, cache: KeyValueCache, keys: Array, values: Array) -> bool:
         """A key and a value (rows, heads, 1, width) to each sequence of a cache, which attention to
         the cache is to follow."""
         panels, stored, _ = cache._operands(None)
@@ -157,6 +205,7 @@ class Tape:
             stride=keys.strides[0] // keys.itemsize,
         )  # fmt: skip
         self._appends[_address(panels)] = self.ops[-1]
+        return True
 
 
 class Recording:
@@ -168,7 +217,7 @@ class Recording:
         self.past_spans, self.memory_spans = tape.past_spans, tape.memory_spans
         self._held = tape.held
 
-    def run(self, active: selection.Active, sequences: int) -> None:
+    def run(self, active: Backend, sequences: int) -> None:
         """All calls, for the first of the sequences that they were recorded for."""
         status = native.lib.s2s_run_program(
             self.first_op, len(self.ops), native.ISA_NUMBERS[active.isa], active.threads, sequences
@@ -194,10 +243,11 @@ _NOTHING = dict.fromkeys(_OP.names or (), 0)
 # ---- chains ----
 
 
-class ChainTape:
+class ChainTape(Recorder):
     """Links of a chain in the order in which they were recorded, of arrays that stand for rows."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.links: list[tuple[Any, ...]] = []
         self.held: list[Any] = []  # what the links' pointers lead to
         self.places: list[Array] = []
@@ -214,16 +264,20 @@ class ChainTape:
 
     def linear(
         self,
-        weights: native.Weights,
+        weights: LinearWeights,
         x: Array,
-        activation: int,
-        other: Array | None,
-        multiply: bool,
+        activation: str = "none",
+        residual: Array | None = None,
+        gate: Array | None = None,
+        out: Array | None = None,
     ) -> Array:
-        out = self.place(weights.outputs)
-        self.held.append(weights)
+        if out is not None:
+            raise Unrecordable("linear has no op with `out`")
+        layer, other = native_weights(weights), gate if residual is None else residual
+        out = self.place(layer.outputs)
+        self.held.append(layer)
         self.links.append(
-            (weights.address, activation, multiply, 0, 0, 0.0,
+            (layer.address, native.ACTIVATION_NUMBERS[activation], gate is not None, 0, 0, 0.0,
              *map(self.number, (x, other, out)))
         )  # fmt: skip
         return out
@@ -251,7 +305,7 @@ class Chain:
     def __init__(self, function: Callable[..., tuple[Array, ...]], *widths: int) -> None:
         tape = ChainTape()
         given = [tape.place(width) for width in widths]
-        with selection.recording(tape):
+        with selection.using(tape):
             results = function(*given)
         self._links = np.array(tape.links, _LINK)
         self._places = np.array([(0, place.shape[-1], 0) for place in tape.places], _PLACE)
@@ -319,7 +373,7 @@ class EncoderProgram:
     def __init__(self, encoder: Encoder) -> None:
         self.x = np.zeros((1, self.MOST_TIME, encoder.embedding.width), np.float32)
         tape = Tape(1)
-        with selection.recording(tape):
+        with selection.using(tape):
             self.out = encoder.through_layers(
                 self.x, np.array([self.MOST_TIME]), after_each=tape.reuse_all_but
             )
@@ -393,7 +447,7 @@ class Program:
         self._forget_origins()
         self.step_number[0] = 0
         for layer, start in zip(self.state.past, state.past, strict=True):
-            if isinstance(layer, Cell) and isinstance(start, Cell):
+            if isinstance(layer, SSRUState) and isinstance(start, SSRUState):
                 layer.values[:] = start.values
         for spans in self._step.past_spans:
             spans[:, KEYS] = spans[:, PACKED] = 0
@@ -429,7 +483,7 @@ class Program:
         tape = Tape(self.sequences)
         self.tokens = np.zeros(self.rows, np.int64)
         embedding = self.model.decoder.embedding
-        with selection.recording(tape):
+        with selection.using(tape):
             x = tape.embed(embedding, self.tokens, self.step_number, self.positions)
             x = x if embedding.norm is None else embedding.norm(x)
             x, self.state, _ = self.model.decode(x[:, None], self.state)
@@ -443,7 +497,7 @@ class Program:
 
     def _choose(self) -> None:
         """The last call is the output layer, which may be another one than was recorded."""
-        weights = self.state.output.weights
+        weights = native_weights(self.state.output.weights)
         self.logits = np.empty((self.rows, weights.outputs), np.float32)
         self._step.ops[-1]["matrix"] = weights.address
         self._step.ops[-1]["out0"] = _address(self.logits)
@@ -572,7 +626,7 @@ class Program:
         self.place[~stays] = targets
         starts = self._differ_from(targets, sources, length)
         for layer in self.state.past:
-            if isinstance(layer, Cell):
+            if isinstance(layer, SSRUState):
                 layer.values[targets] = layer.values[sources]
         native.lib.s2s_follow(
             self._step.first_op,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..checks import sequence
-from ..contract.reference import under_contract
+from ..contract.float_state import under_contract
 from ..decoding.options import MOST_LENGTH, Options
 from ..decoding.search import Token, mean_over_heads, search, stream
 from ..graph.program import Idle

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from ..backends.selection import current
-from ..sdpa.cache import PANEL, KeyValueCache
+from ..contract.panels import PANEL
+from ..sdpa.cache import KeyValueCache
 from ..sdpa.call import attention, integer_attention
 from .checks import must_equal
 from .linear import Linear
@@ -88,7 +89,7 @@ class SelfAttention:
         """What a decoder's step needs of the steps before: nothing yet."""
         return History(KeyValueCache(rows, self.heads.keys, self.heads.width, capacity=32), 0)
 
-    def step(self, x: Array, plus: Array, history: History) -> tuple[Array, History]:
+    def step(self, x: Array, residual: Array, history: History) -> tuple[Array, History]:
         """x (rows, time, features): each token attends to those before it, and to itself."""
         width = self.heads.query_width
         every = self.projection(x)
@@ -100,7 +101,7 @@ class SelfAttention:
             causal="bottom_right" if x.shape[1] > 1 else False,
             out=self.heads.split(merged),
         )
-        return self.output(merged, plus=plus), history
+        return self.output(merged, residual=residual), history
 
 
 class History:
@@ -112,9 +113,8 @@ class History:
 
     def append(self, keys: Array, values: Array) -> History:
         """With some steps more: (rows, heads, steps, width) each."""
-        cache, tape = self.cache, current().tape
-        if tape is not None:
-            tape.append(cache, keys, values)
+        cache = self.cache
+        if current().append(cache, keys, values):
             return self
         if cache.lengths[0] > self.length:
             cache = cache.copy()
@@ -164,7 +164,7 @@ class CrossAttention:
         return cache
 
     def step(
-        self, x: Array, plus: Array, memory: KeyValueCache, return_weights: bool
+        self, x: Array, residual: Array, memory: KeyValueCache, return_weights: bool
     ) -> tuple[Array, Array | None]:
         """x (rows, time, features), the same number of rows to each sequence of the memory: the
         result and, if asked, the weights (rows, heads, time, longest)."""
@@ -178,4 +178,4 @@ class CrossAttention:
         if return_weights:
             each = found[1].reshape(sequences, self.heads.count, rows // sequences, time, -1)
             weights = each.swapaxes(1, 2).reshape(rows, self.heads.count, time, -1)
-        return self.output(merged.reshape(rows, time, width), plus=plus), weights
+        return self.output(merged.reshape(rows, time, width), residual=residual), weights

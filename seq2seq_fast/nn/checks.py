@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..contract import reference
+from .. import contract
 
 Array = np.ndarray[Any, Any]
 
@@ -20,7 +20,7 @@ def must_equal(what: str, *numbers: int) -> None:
 
 def must_be_known(activation: str) -> None:
     """Raises ValueError unless there is such an activation."""
-    if activation not in reference.ACTIVATIONS:
+    if activation not in contract.ACTIVATIONS:
         raise ValueError(f"activation {activation!r} is not known")
 
 

@@ -14,7 +14,7 @@ from .feed_forward import FeedForward
 from .linear import Linear
 from .norms import Norm, NormPlace
 from .sources import Embedding
-from .ssru import SSRU, Cell
+from .ssru import SSRU, SSRUState
 
 Array = np.ndarray[Any, Any]
 
@@ -72,7 +72,7 @@ class State:
     """
 
     position: int
-    past: tuple[Cell | History, ...]  # of each layer
+    past: tuple[SSRUState | History, ...]  # of each layer
     memory: tuple[KeyValueCache, ...]  # of each layer; never changed
     lengths: Array  # (sequences,) of the memory
     rows: int

@@ -57,7 +57,7 @@ class EncoderLayer:
 
     def after(self, merged: Array, x: Array) -> Array:
         """From what attention gave, and the layer's input, to its output."""
-        x = self.attention_norm.after(self.attention.output(merged, plus=x))
+        x = self.attention_norm.after(self.attention.output(merged, residual=x))
         place = self.feed_forward_norm
         return place.after(self.feed_forward(place.before(x), x))
 
@@ -76,7 +76,7 @@ class Encoder(Part):
         x, lengths = self.embedding.batch(sources)
         batch, time, _ = x.shape
         short = batch == 1 and time <= EncoderProgram.MOST_TIME
-        if current().isa and short and not self.integer_scores:
+        if current().runs_programs() and short and not self.integer_scores:
             return Memory(EncoderProgram.run(self, x), lengths)
         ragged = lengths if lengths.min() < lengths.max() else None
         return Memory(self.through_layers(x, ragged), lengths)
@@ -87,7 +87,7 @@ class Encoder(Part):
         """x (batch, time, features), which may be written over, of which `lengths` are there -> the
         memory. `after_each` is called with each layer's result."""
         active = current()
-        if active.isa and not active.tape and x.shape[0] * x.shape[1] > Chain.FEW * active.threads:
+        if active.runs_programs() and x.shape[0] * x.shape[1] > Chain.FEW * active.threads:
             return self._through_chains(x, lengths)
         for layer in self.layers:
             x = layer(x, lengths, self.integer_scores)

@@ -34,9 +34,9 @@ class FeedForward:
     def width(self) -> int:
         return self.up.matrix.inputs
 
-    def __call__(self, x: Array, plus: Array) -> Array:
-        """x, plus and the result (..., features)."""
+    def __call__(self, x: Array, residual: Array) -> Array:
+        """x, residual and the result (..., features)."""
         hidden = self.up(x, self.activation)
         if self.gate is not None:
-            hidden = self.gate(x, times=hidden)
-        return self.down(hidden, plus=plus)
+            hidden = self.gate(x, gate=hidden)
+        return self.down(hidden, residual=residual)

@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..backends import native
+from ..backends.backend import LinearWeights
 from ..backends.selection import current
-from ..contract import reference
 from ..pickling import Part
 from .weights import Matrix, check_floats
 
@@ -29,50 +28,26 @@ class Linear(Part):
             check_floats("bias", self.bias, self.matrix.outputs)
 
     @functools.cached_property
-    def weights(self) -> native.Weights:
-        """The layer as the kernel takes it."""
-        return native.Weights(self.matrix, self.bias)
+    def weights(self) -> LinearWeights:
+        """The layer as backends take it."""
+        return LinearWeights(self.matrix, self.bias)
 
     def __call__(
         self,
         x: Array,
         activation: str = "none",
         *,
-        plus: Array | None = None,
-        times: Array | None = None,
+        residual: Array | None = None,
+        gate: Array | None = None,
         out: Array | None = None,
     ) -> Array:
-        """x (..., inputs) -> (..., outputs), at last plus or times an array of that shape; into
-        `out`, a contiguous one, if it is given."""
-        active = current()
-        if active.backend == "native":
-            return native.linear(self.weights, active, x, activation, plus, times, out)
-        matrix = self.matrix
-        if matrix.scales is None:
-            weight = matrix.rows().T
-            result = reference.linear(x, weight, self.bias, activation, plus, times)
-        else:
-            result = reference.integer_linear(
-                x,
-                matrix.integers().T,
-                matrix.scales[: matrix.outputs],
-                matrix.input_scale,
-                self.bias,
-                activation,
-                plus,
-                times,
-            )
-        if out is None:
-            return result
-        out[...] = result
-        return out
+        """x (..., inputs) -> (..., outputs), at last plus `residual` or times `gate`, arrays of
+        that shape; into `out`, a contiguous one, if it is given."""
+        return current().linear(self.weights, x, activation, residual, gate, out)
 
     def select(self, ids: Array) -> Linear:
         """The layer of the given outputs alone."""
-        if current().backend == "native":
-            matrix = native.select(self.weights, self.matrix, ids)
-        else:
-            matrix = self.matrix.select(ids)
+        matrix = current().select(self.weights, ids)
         return Linear(matrix, None if self.bias is None else self.bias[ids])
 
     @staticmethod
@@ -123,10 +98,11 @@ class Convolution:
         padded: Array,
         activation: str = "none",
         *,
-        plus: Array | None = None,
+        residual: Array | None = None,
         out: Array | None = None,
     ) -> Array:
-        """What padded() gave -> (length, outputs), at last plus the like; into `out`, if given."""
+        """What padded() gave -> (length, outputs), plus `residual` of that shape; into `out`,
+        if it is given."""
         row, column = padded.strides
         windows = np.lib.stride_tricks.as_strided(
             padded,
@@ -134,4 +110,4 @@ class Convolution:
             (self.stride * row, column),
             writeable=False,
         )
-        return self.linear(windows, activation, plus=plus, out=out)
+        return self.linear(windows, activation, residual=residual, out=out)

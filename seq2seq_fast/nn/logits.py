@@ -1,4 +1,4 @@
-"""What a search asks of logits."""
+"""What searches ask of logits."""
 
 from __future__ import annotations
 
@@ -6,16 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from ..backends import native
 from ..backends.selection import current
-from ..contract import reference
 
 Array = np.ndarray[Any, Any]
 
 
-def best(logits: Array, count: int) -> tuple[Array, Array, Array]:
-    """The likeliest of each row: see reference.best."""
-    active = current()
-    if active.backend == "native":
-        return native.best(active, logits, count)
-    return reference.best(logits, count)
+def topk_log_softmax(logits: Array, k: int) -> tuple[Array, Array, Array]:
+    """The k likeliest of each row of logits (rows, n), the likeliest first: ids and
+    log-probabilities (rows, k), and what is to be subtracted from a logit, twice, to give its own
+    log-probability, (rows, 2)."""
+    return current().topk_log_softmax(logits, k)

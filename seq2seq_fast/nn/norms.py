@@ -7,9 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backends import native
 from ..backends.selection import current
-from ..contract import reference
 from .weights import check_floats
 
 Array = np.ndarray[Any, Any]
@@ -30,12 +28,7 @@ class Norm:
             check_floats("beta", self.beta, self.gamma.size)
 
     def __call__(self, x: Array) -> Array:
-        active = current()
-        if active.backend == "native":
-            return native.norm(active, x, self.gamma, self.beta, self.eps)
-        if self.beta is None:
-            return reference.rms_norm(x, self.gamma, self.eps)
-        return reference.layer_norm(x, self.gamma, self.beta, self.eps)
+        return current().norm(x, self.gamma, self.beta, self.eps)
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..contract import reference
+from .. import contract
 
 Array = np.ndarray[Any, Any]
 
@@ -43,9 +43,9 @@ class Sinusoids:
 def sinusoids(count: int, width: int) -> Array:
     """Of the positions from 0: (count, width)."""
     half = width // 2
-    rate = -reference.log(np.array([1e4])) / (half - 1)
-    angles = np.arange(count)[:, None] * reference.exp(np.arange(half) * rate)
-    table = np.concatenate(reference.sincos(angles), axis=1).astype(np.float32)
+    rate = -contract.log(np.array([1e4])) / (half - 1)
+    angles = np.arange(count)[:, None] * contract.exp(np.arange(half) * rate)
+    table = np.concatenate(contract.sincos(angles), axis=1).astype(np.float32)
     table.flags.writeable = False
     return table
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backends import native
+from ..backends.backend import LinearWeights
 from ..checks import shown, token_ids
 from ..pickling import Part
 from .checks import checked_ids, must_be_known, must_equal
@@ -37,9 +37,9 @@ class Embedding(Part):
             must_equal("widths of an embedding", self.width, self.norm.gamma.size)
 
     @functools.cached_property
-    def weights(self) -> native.Weights:
+    def weights(self) -> LinearWeights:
         """The table as the kernel takes it."""
-        return native.Weights(self.matrix, None)
+        return LinearWeights(self.matrix)
 
     @property
     def size(self) -> int:
@@ -153,4 +153,4 @@ class SpectrumEmbedding:
         between, inner = self.second.padded(time)
         self.first(padded, self.activation, out=inner)
         positions = self.positions(0, self.second.length(time))
-        return self.second(between, self.activation, plus=positions)
+        return self.second(between, self.activation, residual=positions)

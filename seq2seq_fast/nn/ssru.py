@@ -7,9 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backends import native
 from ..backends.selection import current
-from ..contract import reference
 from .checks import must_equal
 from .linear import Linear
 
@@ -32,32 +30,27 @@ class SSRU:
     def width(self) -> int:
         return self.gates.matrix.inputs
 
-    def start(self, rows: int) -> Cell:
+    def start(self, rows: int) -> SSRUState:
         """c before the first step."""
-        return Cell(np.zeros((rows, self.gates.matrix.outputs // 2), np.float32))
+        return SSRUState(np.zeros((rows, self.gates.matrix.outputs // 2), np.float32))
 
-    def step(self, x: Array, plus: Array, cell: Cell) -> tuple[Array, Cell]:
+    def step(self, x: Array, residual: Array, state: SSRUState) -> tuple[Array, SSRUState]:
         """x (rows, time, features): one token after the other."""
-        active = current()
         gates = self.gates(x)
         outputs = []
         for t in range(x.shape[1]):
-            now = (gates[:, t], cell.values, plus[:, t])
-            if active.backend == "native":
-                y, values = native.recur(active, *now)
-            else:
-                y, values = reference.recur(*now)
+            y, values = current().ssru_step(gates[:, t], state.values, residual[:, t])
             outputs.append(y)
-            cell = Cell(values)
-        return outputs[0][:, None] if len(outputs) == 1 else np.stack(outputs, axis=1), cell
+            state = SSRUState(values)
+        return outputs[0][:, None] if len(outputs) == 1 else np.stack(outputs, axis=1), state
 
 
 @dataclass(frozen=True, eq=False)
-class Cell:
+class SSRUState:
     """A recurrent unit's state."""
 
     values: Array  # (rows, features)
 
-    def select(self, rows: Array) -> Cell:
+    def select(self, rows: Array) -> SSRUState:
         """Of the given rows."""
-        return Cell(self.values[rows])
+        return SSRUState(self.values[rows])

@@ -10,13 +10,13 @@ import numpy as np
 
 from ..aligned import aligned_zeros
 from ..contract.dtypes import narrow, wide
+from ..contract.panels import PANEL
 from ..pickling import Part
 
 __all__ = ["WEIGHTS", "Matrix"]
 
 Array = np.ndarray[Any, Any]
 
-PANEL = 16  # outputs that lie together: the kernel's lanes
 QUAD = 4  # eight-bit inputs that lie together
 OFFSETS = np.uint32(0x80808080)  # a quad of eight-bit weights is stored plus 128, each
 SOME_WEIGHTS = 1 << 18  # that are read and packed at a time

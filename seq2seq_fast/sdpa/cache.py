@@ -9,12 +9,11 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from ..aligned import aligned_zeros
 from ..contract.dtypes import SUPPORTED, as_array, compute_dtype, is_supported, narrow, wide
+from ..contract.panels import PANEL, unpacked
 
 __all__ = ["KeyValueCache"]
 
 Array = np.ndarray[Any, Any]
-
-PANEL = 16  # keys that lie together, transposed: the kernel's lanes
 
 
 class KeyValueCache:
@@ -321,9 +320,3 @@ class KeyValueCache:
         if keys is None:
             return self._keys, self._values, self._lengths
         return self._keys[:, :, : -(-keys // PANEL)], self._values[:, :, :keys], self._lengths
-
-
-def unpacked(panels: Array) -> Array:
-    """Panels (..., n, D, 16) as rows (..., n * 16, D)."""
-    *lead, count, width, lanes = panels.shape
-    return panels.swapaxes(-1, -2).reshape(*lead, count * lanes, width)

@@ -1,72 +1,27 @@
 """attention() and ragged_attention(): what their arguments mean, and every check of them.
 
 A call's shapes and dtypes are checked once and remembered as a Plan, so that the next call of the
-same shapes pays for a look-up only. Then one of the two backends computes: native.attention or
-reference.attention. They take the same arguments and give the same bits.
+same shapes pays for a look-up only. Then the active backend computes.
 """
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import math
-import operator
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..backends import native, selection
-from ..contract import reference
-from ..contract.dtypes import SUPPORTED, as_array, compute_dtype, is_supported
-from ..contract.reference import FIRST_KEY, FIRST_QUERY, KEYS, OFFSET, QUERIES, SPAN
-from .cache import KeyValueCache, unpacked
-from .overlap import overlaps_itself
-
-__all__ = ["attention", "ragged_attention"]
+from .. import contract
+from ..aligned import in_place
+from ..backends.selection import current
+from ..contract.dtypes import as_array, compute_dtype
+from ..contract.plan import FIRST_KEY, FIRST_QUERY, KEYS, OFFSET, QUERIES, SPAN, Plan
+from .arguments import check_out, finite, integers, spans_of
+from .cache import KeyValueCache
+from .planning import Causal, Window, checked_causal, checked_window, plan_of
 
 Array = np.ndarray[Any, Any]
 Shape = tuple[int, ...]
-Signature = tuple[Shape, np.dtype[Any]]
-Causal = bool | Literal["top_left", "bottom_right"]
-Window = tuple[int | None, int | None]
-
-MOST_LEADING_AXES = 16
-UNBOUNDED = 1 << 62
-
-
-@dataclass(frozen=True, eq=False)
-class Plan:
-    """The checked shapes of a call. Compared by identity, which makes it a cheap key."""
-
-    dtype: np.dtype[Any]  # of the query and the results
-    key_dtype: np.dtype[Any]  # of key and value
-    bias_dtype: np.dtype[Any]  # of the bias as backends take it
-    query_shape: Shape
-    key_shape: Shape
-    value_shape: Shape
-    packed: bool  # key is a KeyValueCache's panels
-    integer_scores: bool  # see integer_attention
-    ragged: bool  # the operands' rows are those of all sequences, end to end
-    lead: Shape  # the leading axes, broadcast; of a ragged call the sequences
-    heads: int
-    key_heads: int
-    queries: int  # of the longest sequence
-    keys: int
-    width: int
-    value_width: int
-    left: int  # a query at position p sees the keys p - left .. p + right
-    right: int
-    offset: int  # query i is at position i + offset, where spans do not say otherwise
-    out_shape: Shape
-    weights_shape: Shape
-    scale: float  # the default
-
-    @functools.cached_property
-    def span(self) -> Array:
-        """A sequence's, where nothing else is said."""
-        return np.array([0, self.queries, 0, self.keys, self.offset, self.keys])
 
 
 def attention(
@@ -193,8 +148,8 @@ def attention(
         bias = as_array("bias", bias)
     if sinks is not None:
         sinks = as_array("sinks", sinks)
-    causal = _checked_causal(causal)
-    plan = _plan(
+    causal = checked_causal(causal)
+    plan = plan_of(
         query.shape,
         key_shape,
         value.shape,
@@ -204,14 +159,14 @@ def attention(
         packed,
         causal,
         query_offset is not None,
-        None if window is None else _checked_window(window),
+        None if window is None else checked_window(window),
         None if mask is None else (mask.shape, mask.dtype),
         None if bias is None else (bias.shape, bias.dtype),
         None if sinks is None else (sinks.shape, sinks.dtype),
     )
     spans = None
     if key_lengths is not None or query_lengths is not None or query_offset is not None:
-        spans = _spans(plan, causal, query_offset, key_lengths, query_lengths)
+        spans = spans_of(plan, causal, query_offset, key_lengths, query_lengths)
     return _run(
         plan, query, key, value, scale, softcap, mask, bias, sinks, spans,
         return_weights, return_logsumexp, out, query_lengths is not None,
@@ -286,7 +241,7 @@ def ragged_attention(
         (FIRST_QUERY, QUERIES, "query_starts", query_starts, query.shape[1]),
         (FIRST_KEY, KEYS, "key_starts", key_starts, key.shape[1]),
     ):
-        at = _integers(name, starts)
+        at = integers(name, starts)
         if at.ndim != 1 or len(at) != len(spans) + 1 or len(at) < 1:
             raise ValueError(
                 f"{name} must have one number more than there are sequences, as query_starts has;"
@@ -295,7 +250,7 @@ def ragged_attention(
         if at[0] != 0 or at[-1] != rows or (np.diff(at) < 0).any():
             raise ValueError(f"{name} must rise from 0 to the number of rows, {rows}; got {at}")
         spans[:, first], spans[:, count] = at[:-1], np.diff(at)
-    causal = _checked_causal(causal)
+    causal = checked_causal(causal)
     if causal == "bottom_right":
         spans[:, OFFSET] = spans[:, KEYS] - spans[:, QUERIES]
     elif (causal is True or (window is not None and causal is False)) and (
@@ -308,7 +263,7 @@ def ragged_attention(
     if sinks is not None:
         sinks = as_array("sinks", sinks)
     longest = spans.max(axis=0, initial=0)
-    plan = _plan(
+    plan = plan_of(
         (len(query), int(longest[QUERIES]), query.shape[2]),
         (len(key), int(longest[KEYS]), key.shape[2]),
         (len(value), int(longest[KEYS]), value.shape[2]),
@@ -318,7 +273,7 @@ def ragged_attention(
         False,
         "top_left" if causal is True else causal,
         True,
-        None if window is None else _checked_window(window),
+        None if window is None else checked_window(window),
         None,
         None,
         None if sinks is None else (sinks.shape, sinks.dtype),
@@ -345,13 +300,13 @@ def integer_attention(
     Zhang et al., "SageAttention: Accurate 8-Bit Attention for Plug-and-play Inference
     Acceleration", 2024, section 4.2, but that each row has a scale, and nothing is smoothed.
     """
-    plan = _plan(
+    plan = plan_of(
         query.shape, key.shape, value.shape, query.dtype, key.dtype, value.dtype,
         False, False, False, None, None, None, None, integer_scores=True,
     )  # fmt: skip
     if plan.dtype != np.float32 or plan.key_dtype != np.float32:
         raise TypeError(f"query and key must be float32; got {plan.dtype} and {plan.key_dtype}")
-    spans = None if key_lengths is None else _spans(plan, False, None, key_lengths, None)
+    spans = None if key_lengths is None else spans_of(plan, False, None, key_lengths, None)
     return _run(
         plan, query, key, value, None, None, None, None, None, spans, False, False, out, False
     )
@@ -376,20 +331,20 @@ def _run(
     """The checked call on the active backend. `unvisited`: it may leave rows untouched, which are
     those of queries that see no key."""
     if bias is not None and bias.dtype != plan.bias_dtype:
-        bias = reference.rounded(bias, plan.bias_dtype)
+        bias = contract.rounded(bias, plan.bias_dtype)
     if sinks is not None and sinks.dtype != compute_dtype(plan.dtype):
-        sinks = reference.rounded(sinks, compute_dtype(plan.dtype))
-    scale = plan.scale if scale is None else _finite("scale", scale, plan)
-    cap = 0.0 if softcap is None else _finite("softcap", softcap, plan)
+        sinks = contract.rounded(sinks, compute_dtype(plan.dtype))
+    scale = plan.scale if scale is None else finite("scale", scale, plan)
+    cap = 0.0 if softcap is None else finite("softcap", softcap, plan)
     if softcap is not None and not compute_dtype(plan.dtype).type(cap) > 0:
         raise ValueError(f"softcap must be positive; got {softcap!r}")
     if out is None:
         target = np.empty(plan.out_shape, plan.dtype)
     else:
-        _check_out(out, plan)
+        check_out(out, plan)
         given = (query, key, value, mask, bias, sinks)
         alone = not any(a is not None and np.may_share_memory(out, a) for a in given)
-        usable = native.in_place(out) and alone
+        usable = in_place(out) and alone
         target = out if usable else np.empty(plan.out_shape, plan.dtype)
     weights = np.empty(plan.weights_shape, plan.dtype) if return_weights else None
     statistics = None
@@ -402,22 +357,9 @@ def _run(
         if statistics is not None:
             statistics[...] = -np.inf, 0
 
-    active = selection.current()
-    if active.tape is not None:
-        assert spans is not None
-        active.tape.attention(plan, query, key, value, scale, spans, target)
-    elif active.isa is not None:
-        native.attention(
-            plan, active.isa, active.threads, query, key, value, scale, cap,
-            mask, bias, sinks, spans, target, weights, statistics,
-        )  # fmt: skip
-    else:
-        if plan.packed:
-            key = unpacked(key)[..., : plan.keys, :]
-        reference.attention(
-            plan, query, key, value, scale, cap,
-            mask, bias, sinks, spans, target, weights, statistics,
-        )  # fmt: skip
+    current().attention(
+        plan, query, key, value, scale, cap, mask, bias, sinks, spans, target, weights, statistics
+    )
     if out is not None and target is not out:
         out[...] = target
     result = target if out is None else out
@@ -427,253 +369,5 @@ def _run(
     if weights is not None:
         results.append(weights)
     if statistics is not None:
-        results.append(reference.log_sum_exp(statistics, compute_dtype(plan.dtype)))
+        results.append(contract.log_sum_exp(statistics, compute_dtype(plan.dtype)))
     return tuple(results)
-
-
-@functools.lru_cache(maxsize=1024)
-def _plan(
-    query: Shape,
-    key: Shape,
-    value: Shape,
-    query_dtype: np.dtype[Any],
-    key_dtype: np.dtype[Any],
-    value_dtype: np.dtype[Any],
-    packed: bool,
-    causal: bool | str,
-    has_offset: bool,
-    window: tuple[int, int] | None,
-    mask: Signature | None,
-    bias: Signature | None,
-    sinks: Signature | None,
-    ragged: tuple[int, Shape, Shape, Shape] | None = None,
-    integer_scores: bool = False,
-) -> Plan:
-    """`ragged`: the number of sequences and the shapes of the operands, of which the first three
-    arguments then have the longest sequence only."""
-    for name, dtype in (("query", query_dtype), ("key", key_dtype), ("value", value_dtype)):
-        if not is_supported(dtype):
-            raise TypeError(f"{name} must be {SUPPORTED}; got {dtype}")
-    if value_dtype != key_dtype:
-        raise TypeError(f"value must have the key's dtype; got {value_dtype} and {key_dtype}")
-    if compute_dtype(key_dtype) != compute_dtype(query_dtype):
-        raise TypeError(f"float64 goes with float64 only; got query {query_dtype}, key {key_dtype}")
-    for name, shape in (("query", query), ("key", key), ("value", value)):
-        if len(shape) < 2:
-            raise ValueError(f"{name} must have at least the axes (T, D); got shape {shape}")
-        if len(shape) > MOST_LEADING_AXES + 3:
-            raise ValueError(f"{name} has more than {MOST_LEADING_AXES} leading axes: {len(shape)}")
-    if key[-1] != query[-1]:
-        raise ValueError(f"key must have the query's width D; got shapes {key} and {query}")
-    if value[-2] != key[-2]:
-        raise ValueError(f"value must have as many rows Tk as key; got shapes {value} and {key}")
-
-    def heads(shape: Shape) -> int:
-        return shape[-3] if len(shape) > 2 else 1
-
-    if heads(value) != heads(key):
-        raise ValueError(f"value must have as many heads as key; got shapes {value} and {key}")
-    if heads(query) != heads(key) and (heads(key) == 0 or heads(query) % heads(key)):
-        raise ValueError(
-            f"query's heads must be a multiple of key's; got {heads(query)} and {heads(key)}"
-            f" in shapes {query} and {key}"
-        )
-    lead: Shape = query[:-3]
-    for name, shape in (("key", key), ("value", value)):
-        try:
-            lead = np.broadcast_shapes(lead, shape[:-3])
-        except ValueError:
-            raise ValueError(
-                f"{name}'s leading axes do not broadcast with the others;"
-                f" got shapes {shape} and {query}"
-            ) from None
-    queries, keys = query[-2], key[-2]
-    # Without a heads axis anywhere the results have none either.
-    flat = len(query) == len(key) == len(value) == 2
-    rows: Shape = (queries,) if flat else (*lead, heads(query), queries)
-    pairs = (*rows, keys)
-    if mask is not None:
-        if mask[1] != np.bool_:
-            raise TypeError(f"mask must be bool; got {mask[1]}")
-        _check_broadcast("mask", mask[0], pairs)
-    bias_dtype = query_dtype
-    if bias is not None:
-        bias_dtype = _taken_as("bias", bias[1], query_dtype)
-        _check_broadcast("bias", bias[0], pairs)
-    if sinks is not None:
-        _taken_as("sinks", sinks[1], query_dtype)
-        _check_broadcast("sinks", sinks[0], (*lead, heads(query)))
-    offset = _offset(causal, has_offset, packed, window is not None, queries, keys)
-    left, right = window or (UNBOUNDED, UNBOUNDED)
-    out_shape = (*rows, value[-1])
-    if ragged is not None:
-        sequences, query, key, value = ragged
-        lead, out_shape = (sequences,), (*query[:-1], value[-1])
-    return Plan(
-        dtype=np.dtype(query_dtype),
-        key_dtype=np.dtype(key_dtype),
-        bias_dtype=np.dtype(bias_dtype),
-        query_shape=query,
-        key_shape=key,
-        value_shape=value,
-        packed=packed,
-        integer_scores=integer_scores,
-        ragged=ragged is not None,
-        lead=lead,
-        heads=heads(query),
-        key_heads=heads(key),
-        queries=queries,
-        keys=keys,
-        width=query[-1],
-        value_width=value[-1],
-        left=left,
-        right=right if causal is False else min(right, 0),
-        offset=offset,
-        out_shape=out_shape,
-        weights_shape=pairs,
-        scale=1.0 / math.sqrt(query[-1]) if query[-1] else 1.0,
-    )
-
-
-def _taken_as(name: str, dtype: np.dtype[Any], query: np.dtype[Any]) -> np.dtype[Any]:
-    """What a bias of some dtype is rounded to: its own where it is of the query's compute type."""
-    if not is_supported(dtype):
-        raise TypeError(f"{name} must be {SUPPORTED}; got {dtype}")
-    wanted = compute_dtype(query)
-    return dtype if compute_dtype(dtype) == wanted else wanted
-
-
-def _check_broadcast(name: str, shape: Shape, to: Shape) -> None:
-    try:
-        fits = np.broadcast_shapes(shape, to) == to
-    except ValueError:
-        fits = False
-    if not fits:
-        raise ValueError(f"{name} must broadcast to {to}; got shape {shape}")
-
-
-def _checked_causal(causal: Causal | np.bool_) -> Causal:
-    if isinstance(causal, np.bool_):
-        return bool(causal)
-    if not isinstance(causal, (bool, str)):
-        raise TypeError(f"causal must be a bool or a name; got {causal!r}")
-    return causal
-
-
-def _offset(
-    causal: bool | str, has_offset: bool, packed: bool, window: bool, queries: int, keys: int
-) -> int:
-    """Where query 0 stands among the keys, unless spans say so."""
-    if causal not in (False, True, "top_left", "bottom_right"):
-        raise ValueError(
-            f"causal must be False, True, 'top_left' or 'bottom_right'; got {causal!r}"
-        )
-    if isinstance(causal, str):
-        return keys - queries if causal == "bottom_right" else 0
-    if (causal or window) and not has_offset and (packed or queries != keys):
-        what = "causal=True" if causal else "window without causal"
-        seen = "a KeyValueCache" if packed else f"{queries} and {keys}"
-        raise ValueError(
-            f"{what} needs query_offset, or as many queries as keys; got {seen}: say causal="
-            "'top_left' (query i is at key i) or 'bottom_right' (the last query is at the last key)"
-        )
-    return 0
-
-
-def _checked_window(window: Window) -> tuple[int, int]:
-    def bound(given: int | None) -> int:
-        if given is None:
-            return UNBOUNDED
-        size = operator.index(given)
-        if size < 0:
-            raise ValueError
-        return min(size, UNBOUNDED)
-
-    try:
-        left, right = window
-        return bound(left), bound(right)
-    except (TypeError, ValueError):
-        raise ValueError(
-            f"window must be two integers from 0, or None, (left, right); got {window!r}"
-        ) from None
-
-
-def _finite(name: str, given: float, plan: Plan) -> float:
-    if isinstance(given, (str, bytes)) or np.ndim(given) != 0 or np.iscomplexobj(given):
-        raise TypeError(f"{name} must be a real number; got {given!r}")
-    try:
-        number = float(given)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} must be a real number; got {given!r}") from None
-    dtype = compute_dtype(plan.dtype)
-    with np.errstate(over="ignore"):
-        if not np.isfinite(dtype.type(number)):
-            raise ValueError(f"{name} must be finite in {dtype}; got {given!r}")
-    return number
-
-
-def _integers(name: str, given: ArrayLike) -> Array:
-    array = as_array(name, given)
-    if array.size and array.dtype.kind not in "iu":
-        raise TypeError(f"{name} must be integers; got {array.dtype}")
-    return array
-
-
-def _spans(
-    plan: Plan,
-    causal: bool | str,
-    query_offset: ArrayLike | None,
-    key_lengths: ArrayLike | None,
-    query_lengths: ArrayLike | None,
-) -> Array:
-    """For each index of the leading axes, (*lead, 6) int64: see reference.SPAN."""
-
-    def checked(name: str, given: ArrayLike, least: int, most: int, most_is: str) -> Array:
-        array = _integers(name, given)
-        fits = array.shape == plan.lead  # so it is in every step of a decoder
-        if not fits:
-            with contextlib.suppress(ValueError):
-                fits = np.broadcast_shapes(array.shape, plan.lead) == plan.lead
-        if not fits:
-            raise ValueError(
-                f"{name} must broadcast to the leading axes {plan.lead}; got shape {array.shape}"
-            )
-        if array.size and (array.min() < least or array.max() > most):
-            raise ValueError(
-                f"{name} must be from {least} to {most_is}; got {array.min()} to {array.max()}"
-            )
-        return array
-
-    # A copy: nobody can change it once it is checked.
-    spans = np.empty((*plan.lead, len(SPAN)), np.int64)
-    spans[...] = plan.span
-    if query_lengths is not None:
-        most = f"the number of queries, {plan.queries}"
-        spans[..., QUERIES] = checked("query_lengths", query_lengths, 0, plan.queries, most)
-    if key_lengths is not None:
-        most = f"the number of keys, {plan.keys}"
-        spans[..., KEYS] = checked("key_lengths", key_lengths, 0, plan.keys, most)
-    if causal == "bottom_right":
-        spans[..., OFFSET] = spans[..., KEYS] - spans[..., QUERIES]
-    if query_offset is not None:
-        if isinstance(causal, str):
-            raise ValueError(f"query_offset goes with causal=True; got causal={causal!r}")
-        far = 1 << 48
-        spans[..., OFFSET] = checked("query_offset", query_offset, -far, far, "2**48")
-    return spans
-
-
-def _check_out(out: object, plan: Plan) -> None:
-    if not isinstance(out, np.ndarray):
-        raise TypeError(
-            f"out must be a NumPy array; got {type(out).__name__}"
-            + (": its memory is that of .numpy()" if hasattr(out, "numpy") else "")
-        )
-    if out.dtype != plan.dtype:
-        raise TypeError(f"out must be {plan.dtype}; got {out.dtype}")
-    if out.shape != plan.out_shape:
-        raise ValueError(f"out must have the shape {plan.out_shape}; got {out.shape}")
-    if not out.flags.writeable:
-        raise ValueError("out is read-only")
-    if overlaps_itself(out):
-        raise ValueError(f"out overlaps itself: strides {out.strides}")

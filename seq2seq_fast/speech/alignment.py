@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from ..contract.reference import row_sum, under_contract
+from ..contract.float_state import under_contract
+from ..contract.sums import row_sum
 
 Array = np.ndarray[Any, Any]
 

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from ..contract.reference import exp, log, sincos, under_contract
+from ..contract.float_state import under_contract
+from ..contract.functions import exp, log, sincos
 from ..extras import require
 from ..nn.linear import Linear
 from ..nn.weights import Matrix

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..nn.logits import best
+from ..nn.logits import topk_log_softmax
 from .audio import FRAME_RATE
 from .vocabulary import SpeechVocabulary
 
@@ -57,7 +57,7 @@ class TimestampRules:
                 # No time again that ended a part; the start of the next part may be its end.
                 lowest = times[-1] + (0 if after_time and len(past) > 1 and past[-2] < first else 1)
                 row[first:lowest] = -np.inf
-        _, _, statistics = best(logits[:, first:], 1)
+        _, _, statistics = topk_log_softmax(logits[:, first:], 1)
         total = statistics[:, 0] + statistics[:, 1]  # log of the sum over times
         likelier = total > logits[:, :first].max(axis=1)
         logits[likelier, :first] = -np.inf

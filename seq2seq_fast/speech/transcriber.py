@@ -21,7 +21,7 @@ from ..decoding.options import LEAST_FACTOR, MOST_FACTOR, MOST_SAMPLES, Options,
 from ..extras import require
 from ..models.loading import load
 from ..nn.decoder import State
-from ..nn.logits import best
+from ..nn.logits import topk_log_softmax
 from ..nn.sources import SpectrumEmbedding
 from .audio import FRAMES, RATE, Recording
 from .audio_input import Audio
@@ -302,7 +302,7 @@ class Transcriber:
         logits, _, _ = self.model.step([self.vocabulary.start], state, attention=None)
         codes = list(self.vocabulary.languages)
         among = logits[:, list(self.vocabulary.languages.values())]
-        order, scores, _ = best(among, len(codes))
+        order, scores, _ = topk_log_softmax(among, len(codes))
         languages = {
             codes[i]: probability(score)
             for i, score in zip(order[0].tolist(), scores[0].tolist(), strict=True)

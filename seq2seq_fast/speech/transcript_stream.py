@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..contract.reference import under_contract
+from ..contract.float_state import under_contract
 from ..nn.decoder import State
 from .audio import FRAME_RATE, RATE, Recording
 from .languages import language_code

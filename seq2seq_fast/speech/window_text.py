@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..contract.reference import exp
+from ..contract.functions import exp
 from ..decoding.search import Hypothesis
 from ..nn.decoder import State
-from ..nn.logits import best
+from ..nn.logits import topk_log_softmax
 from .timestamps import TimestampRules
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def written(by: Transcriber, state: State, opening: list[int], told: list[int]) 
 
 def probability_of(logits: np.ndarray[Any, Any], token: int) -> float:
     """Of one token, from logits (1, vocabulary)."""
-    _, _, statistics = best(logits, 1)
+    _, _, statistics = topk_log_softmax(logits, 1)
     shift, log_total = statistics[0].tolist()
     return probability(float(logits[0, token]) - shift - log_total)
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..contract.reference import row_sum, under_contract
+from ..contract.float_state import under_contract
+from ..contract.sums import row_sum
 from .alignment import runs, spoken, token_times
 from .timestamps import FRAMES_OF_TICK, TICKS
 

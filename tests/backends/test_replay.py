@@ -18,13 +18,12 @@ import numpy as np
 import pytest
 from ml_dtypes import bfloat16
 
-from seq2seq_fast import KeyValueCache, use
-from seq2seq_fast.contract import reference
+from seq2seq_fast import KeyValueCache, contract, use
 from seq2seq_fast.contract.dtypes import wide
+from seq2seq_fast.contract.plan import Plan
 from seq2seq_fast.nn.linear import Linear
 from seq2seq_fast.nn.norms import Norm
 from seq2seq_fast.nn.weights import Matrix
-from seq2seq_fast.sdpa.call import Plan
 
 HERE = Path(__file__).parent
 CSRC = HERE.parents[1] / "csrc"
@@ -67,7 +66,7 @@ def vectors(tmp_path_factory):
 
 
 WEIGHT_TYPES = {"float32": 0, "float16": 2, "bfloat16": 3, "int8": 4}
-ACTIVATIONS = list(reference.ACTIVATIONS)  # in the order of enum s2s_activation
+ACTIVATIONS = list(contract.ACTIVATIONS)  # in the order of enum s2s_activation
 
 
 def _layers(rng):
@@ -124,10 +123,12 @@ def _layers(rng):
                 want = Norm(gamma, shift, 1e-5)(x)
             yield packed(1, 5, n, 0, 1e-5, [x, gamma, shift, want], bias=shift is not None)
         gates, cell, other = draw(4, 2 * n) * 9, draw(4, n), draw(4, n)
-        yield packed(2, 4, n, 0, 0.0, [gates, cell, other, *reference.recur(gates, cell, other)])
+        yield packed(2, 4, n, 0, 0.0, [gates, cell, other, *contract.ssru_step(gates, cell, other)])
         logits = np.rint(draw(6, n) * 5)
         logits[0], logits[1, n // 2] = -np.inf, np.nan
-        yield packed(3, 6, n, min(n, 9), 0.0, [logits, *reference.best(logits, min(n, 9))])
+        yield packed(
+            3, 6, n, min(n, 9), 0.0, [logits, *contract.topk_log_softmax(logits, min(n, 9))]
+        )
 
 
 def _problem(rng, dtype, key_dtype, shape, option):
@@ -187,7 +188,7 @@ def _problem(rng, dtype, key_dtype, shape, option):
         value_width=value_width, left=left, right=right, offset=0, out_shape=out.shape,
         weights_shape=weights.shape, scale=1,
     )  # fmt: skip
-    reference.attention(
+    contract.attention(
         plan, q, k, v, 0.3, softcap, mask, bias, sinks, spans, out, weights, statistics
     )
     if packed:

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from ml_dtypes import bfloat16
 
 from seq2seq_fast import use
-from seq2seq_fast.contract.reference import ACTIVATIONS
+from seq2seq_fast.contract.layers import ACTIVATIONS
 from seq2seq_fast.nn.linear import Linear
-from seq2seq_fast.nn.logits import best
+from seq2seq_fast.nn.logits import topk_log_softmax
 from seq2seq_fast.nn.norms import Norm
-from seq2seq_fast.nn.ssru import SSRU, Cell
+from seq2seq_fast.nn.ssru import SSRU, SSRUState
 from seq2seq_fast.nn.weights import WEIGHTS, Matrix
 
 SIZES = [1, 3, 15, 16, 17, 31, 33, 97]
@@ -68,8 +68,8 @@ def test_activation_and_other(backend, rng, weights, activation):
     layer = Linear(matrix(rng, 83, 20, weights), draw(rng, 83) * 5)
     x, other = draw(rng, 2, 3, 20), draw(rng, 2, 3, 83)
     check(layer, x, activation)
-    check(layer, x, activation, plus=other)
-    check(layer, x, activation, times=other)
+    check(layer, x, activation, residual=other)
+    check(layer, x, activation, gate=other)
 
 
 @settings(max_examples=60, deadline=None)
@@ -219,7 +219,7 @@ def test_ssru(backend, rng, n):
     cell[0, 0] = np.nan
 
     def step():
-        y, after = unit.step(x[:, None], plus[:, None], Cell(cell))
+        y, after = unit.step(x[:, None], plus[:, None], SSRUState(cell))
         return y, after.values
 
     check(step)
@@ -234,12 +234,12 @@ def test_best(backend, rng, n):
     logits[4, : n // 2] = -np.inf
     logits[5] = 1.5
     for count in sorted({1, min(4, n), min(70, n), n if n < 300 else 1}):
-        check(best, logits, count)
+        check(topk_log_softmax, logits, count)
 
 
 def test_best_is_near_float64(rng):
     logits = draw(rng, 3, 4000) * 4
-    ids, log_probabilities, statistics = best(logits, 5)
+    ids, log_probabilities, statistics = topk_log_softmax(logits, 5)
     exact = logits.astype(np.float64)
     exact -= np.log(np.exp(exact).sum(axis=1, keepdims=True))
     assert (ids == np.argsort(-exact, axis=1)[:, :5]).all()
@@ -248,7 +248,7 @@ def test_best_is_near_float64(rng):
 
 
 def test_ties_go_to_the_lowest_id(backend):
-    ids, _, _ = best(np.array([[1, 3, 3, 2, 3]], np.float32), 4)
+    ids, _, _ = topk_log_softmax(np.array([[1, 3, 3, 2, 3]], np.float32), 4)
     assert ids.tolist() == [[1, 2, 4, 3]]
 
 

@@ -18,11 +18,11 @@ from seq2seq_fast import KeyValueCache, attention, load, ragged_attention, use
 from seq2seq_fast.aligned import contiguous
 from seq2seq_fast.backends import native
 from seq2seq_fast.nn.linear import Convolution, Linear
-from seq2seq_fast.nn.logits import best
+from seq2seq_fast.nn.logits import topk_log_softmax
 from seq2seq_fast.nn.norms import Norm
 from seq2seq_fast.nn.positions import LearnedPositions
 from seq2seq_fast.nn.sources import SpectrumEmbedding
-from seq2seq_fast.nn.ssru import SSRU, Cell
+from seq2seq_fast.nn.ssru import SSRU, SSRUState
 from seq2seq_fast.nn.weights import WEIGHTS, Matrix
 from seq2seq_fast.sdpa.call import integer_attention
 
@@ -160,9 +160,9 @@ def test_linear_layers(watched, rng, weights, strided):
     layer = Linear(matrix, bias)
     other_layer = Linear(dataclasses.replace(matrix, scales=scales), misaligned(bias))
     out = off(other)
-    assert other_layer(off(x), "relu", plus=off(other), out=out) is out
-    assert_same_bits(out, layer(x, "relu", plus=other))
-    assert_same_bits(other_layer(off(x), times=off(other)), layer(x, times=other))
+    assert other_layer(off(x), "relu", residual=off(other), out=out) is out
+    assert_same_bits(out, layer(x, "relu", residual=other))
+    assert_same_bits(other_layer(off(x), gate=off(other)), layer(x, gate=other))
     ids = np.array([3, 17, 5])
     assert_same_bits(other_layer.select(misaligned(ids))(off(x)), layer.select(ids)(x))
 
@@ -179,12 +179,12 @@ def test_other_layers(watched, rng, strided):
     assert_same_bits(Norm(misaligned(gamma), None, 1e-6)(off(x)), Norm(gamma, None, 1e-6)(x))
     norm = Norm(misaligned(gamma), misaligned(beta), 1e-6)
     assert_same_bits(norm(off(x)), Norm(gamma, beta, 1e-6)(x))
-    for got, want in zip(best(off(x), 4), best(x, 4), strict=True):
+    for got, want in zip(topk_log_softmax(off(x), 4), topk_log_softmax(x, 4), strict=True):
         assert_same_bits(got, want)
     unit = SSRU(Linear(Matrix.pack(draw(32, 16))))
     x, plus, cell = draw(4, 1, 16), draw(4, 1, 16), draw(4, 16)
-    y, after = unit.step(x, plus, Cell(cell))
-    found, found_after = unit.step(off(x), off(plus), Cell(off(cell)))
+    y, after = unit.step(x, plus, SSRUState(cell))
+    found, found_after = unit.step(off(x), off(plus), SSRUState(off(cell)))
     assert_same_bits(found, y)
     assert_same_bits(found_after.values, after.values)
 

@@ -13,8 +13,7 @@ import onnx
 import pytest
 from ml_dtypes import bfloat16
 
-from seq2seq_fast import attention
-from seq2seq_fast.contract import reference
+from seq2seq_fast import attention, contract
 from seq2seq_fast.contract.dtypes import narrow, wide
 
 
@@ -89,10 +88,10 @@ def raw_scores(mode, Q, K, weights, options):
     real = np.float64 if Q.dtype == np.float64 else np.float32
     scale = options["scale"] or Q.shape[-1] ** -0.5
     keys = np.repeat(wide(K), Q.shape[1] // K.shape[1], axis=1).swapaxes(-1, -2)
-    scores = reference.ordered_matmul(wide(Q), keys) * real(scale)
+    scores = contract.ordered_matmul(wide(Q), keys) * real(scale)
     if mode >= 1 and options["softcap"]:
         cap = real(options["softcap"])
-        scores = cap * reference.tanh(scores / cap)
+        scores = cap * contract.tanh(scores / cap)
     if mode == 2:
         scores = scores + wide(options.get("bias", np.zeros((), Q.dtype)))
         visible = np.broadcast_to(options.get("mask", True), scores.shape).copy()
