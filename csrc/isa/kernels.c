@@ -216,7 +216,7 @@ static inline void fetch(const void *p, ptrdiff_t bytes)
         .context_visible = E##_context_visible, .divide = E##_divide, .softcap = C##_softcap,      \
         .mask = C##_mask, .greatest = C##_greatest, .weigh = C##_weigh, .add_sink = C##_add_sink   \
     }
-const s2s_kernels KERNELS[S2S_TYPES] = {
+const s2s_kernels KERNELS[S2S_FLOAT_TYPES] = {
     [S2S_FLOAT32] = TABLE(f32, float, f32, S2S_FLOAT32, F32_ROWS),
     [S2S_FLOAT64] = TABLE(f64, double, f64, S2S_FLOAT64, F64_ROWS),
     [S2S_FLOAT16] = TABLE(f16, uint16_t, f32, S2S_FLOAT32, F32_ROWS),

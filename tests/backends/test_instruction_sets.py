@@ -27,8 +27,8 @@ FLAGS["avx512_vnni"] = FLAGS["avx512"] | {"avx512_vnni"}
 PROBE = r"""
 #include <stdio.h>
 #include "dispatch.c"
-const s2s_kernels s2s_kernels_generic[S2S_TYPES], s2s_kernels_avx2[S2S_TYPES];
-const s2s_kernels s2s_kernels_avx512[S2S_TYPES];
+const s2s_kernels s2s_kernels_generic[S2S_FLOAT_TYPES], s2s_kernels_avx2[S2S_FLOAT_TYPES];
+const s2s_kernels s2s_kernels_avx512[S2S_FLOAT_TYPES];
 const s2s_layer_kernels s2s_layer_kernels_generic, s2s_layer_kernels_avx2;
 const s2s_layer_kernels s2s_layer_kernels_avx512;
 const s2s_integer_kernels s2s_integer_kernels_generic, s2s_integer_kernels_avx2;
