@@ -14,7 +14,7 @@ static ALWAYS_INLINE T(vec) S(load_wide)(const ELEMENT *p)
 {
     T(vec) a;
     for (int i = 0; i < T(regs); i++)
-        a.r[i] = S(r_load)(p + i * WIDTH);
+        a.r[i] = S(r_load)(p + i * T(WIDTH));
     return a;
 }
 
@@ -42,11 +42,11 @@ static ALWAYS_INLINE void S(columns)(const ELEMENT *rows, ptrdiff_t stride, int6
             ask_for(rows + k, (ahead + row) * stride * (int)sizeof *rows);
             fetch(rows + k, (2 * S2S_LANES + row) * stride * (int)sizeof *rows);
         }
-    for (int lane = 0; lane < S2S_LANES; lane += WIDTH) {
+    for (int lane = 0; lane < S2S_LANES; lane += T(WIDTH)) {
         T(reg) part[S(COLUMNS)];
         S(r_columns)(rows + lane * stride + k, stride, part);
         for (int i = 0; i < S(COLUMNS); i++)
-            column[i].r[lane / WIDTH] = part[i];
+            column[i].r[lane / T(WIDTH)] = part[i];
     }
 }
 
@@ -131,7 +131,7 @@ static void S(dots)(int rows, const void *a, const void *keys, ptrdiff_t stride,
                     ptrdiff_t ahead, void *c, ptrdiff_t c_stride, int add, double scale)
 {
 #define DOTS(R) S(dots_of)(R, a, keys, stride, depth, ahead, c, c_stride, add, scale)
-#if F32_WIDTH == 1
+#if f32_WIDTH == 1
     for (; rows > 0; rows--, a = (const REAL *)a + S2S_LDA, c = (REAL *)c + c_stride)
         DOTS(1);
 #else
@@ -193,32 +193,32 @@ static void S(tile)(int rows, int cols, const void *a_, const void *b_, ptrdiff_
         int g = 0;
         /* One row has too few sums to keep the adder busy: as many panels at once as may be. */
         for (int next; rows == 1 && g < cols; g = next) {
-            next = cols - g < MOST_COLS ? cols : g + MOST_COLS;
+            next = cols - g < T(MOST_COLS) ? cols : g + T(MOST_COLS);
             switch (next - g) {
             case 1: TILE(1, 1); break;
             case 2: TILE(1, 2); break;
             case 3: TILE(1, 3); break;
             case 4: TILE(1, 4); break;
-            case 5: TILE(1, MOST_COLS < 5 ? 1 : 5); break;
-            case 6: TILE(1, MOST_COLS < 6 ? 1 : 6); break;
-            case 7: TILE(1, MOST_COLS < 7 ? 1 : 7); break;
-            default: TILE(1, MOST_COLS); break;
+            case 5: TILE(1, T(MOST_COLS) < 5 ? 1 : 5); break;
+            case 6: TILE(1, T(MOST_COLS) < 6 ? 1 : 6); break;
+            case 7: TILE(1, T(MOST_COLS) < 7 ? 1 : 7); break;
+            default: TILE(1, T(MOST_COLS)); break;
             }
         }
-        for (; rows > 1 && rows <= FEW_ROWS && g + 4 <= cols; g += 4) {
-            if (FEW_ROWS >= 4 && rows == 4)
-                TILE(FEW_ROWS >= 4 ? 4 : 1, 4);
-            else if (FEW_ROWS >= 4 && rows == 3)
-                TILE(FEW_ROWS >= 4 ? 3 : 1, 4);
+        for (; rows > 1 && rows <= T(FEW_ROWS) && g + 4 <= cols; g += 4) {
+            if (T(FEW_ROWS) >= 4 && rows == 4)
+                TILE(T(FEW_ROWS) >= 4 ? 4 : 1, 4);
+            else if (T(FEW_ROWS) >= 4 && rows == 3)
+                TILE(T(FEW_ROWS) >= 4 ? 3 : 1, 4);
             else
-                TILE(FEW_ROWS >= 2 ? 2 : 1, 4);
+                TILE(T(FEW_ROWS) >= 2 ? 2 : 1, 4);
         }
-        if (rows >= ROWS && scale == 1) {
-            done = ROWS;
+        if (rows >= T(ROWS) && scale == 1) {
+            done = T(ROWS);
             for (; g < cols; g++)
-                TILE_OF(ROWS, 1, 0);
+                TILE_OF(T(ROWS), 1, 0);
         } else
-            MOST_ROWS_OF(ROWS)
+            MOST_ROWS_OF(T(ROWS))
     }
 #undef TILE
 #undef TILE_OF
