@@ -153,15 +153,15 @@ typedef struct {
 } s2s_integer_kernels;
 
 /* By enum s2s_type. A set that was not compiled has no table: see dispatch.c. */
-extern const s2s_kernels s2s_kernels_generic[S2S_TYPES];
-extern const s2s_kernels s2s_kernels_avx2[S2S_TYPES];
-extern const s2s_kernels s2s_kernels_avx512[S2S_TYPES];
-extern const s2s_kernels s2s_kernels_neon[S2S_TYPES];
+extern const s2s_kernels s2s_kernels_generic[S2S_FLOAT_TYPES];
+extern const s2s_kernels s2s_kernels_avx2[S2S_FLOAT_TYPES];
+extern const s2s_kernels s2s_kernels_avx512[S2S_FLOAT_TYPES];
+extern const s2s_kernels s2s_kernels_neon[S2S_FLOAT_TYPES];
 
 extern const s2s_layer_kernels s2s_layer_kernels_generic, s2s_layer_kernels_avx2;
 extern const s2s_layer_kernels s2s_layer_kernels_avx512, s2s_layer_kernels_neon;
 extern const s2s_integer_kernels s2s_integer_kernels_generic, s2s_integer_kernels_avx2;
-extern const s2s_integer_kernels s2s_integer_kernels_avx512, s2s_integer_kernels_neon;
+extern const s2s_integer_kernels s2s_integer_kernels_avx512_vnni, s2s_integer_kernels_neon;
 
 static inline int64_t min64(int64_t a, int64_t b)
 {

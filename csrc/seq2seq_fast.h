@@ -12,14 +12,23 @@
 /* Leading (batch) axes that one call can walk. */
 #define S2S_MAX_LEAD 16
 
+/* Python takes names and numbers of the named enums from here; how many there are is no member. */
 enum s2s_type {
     S2S_FLOAT32 = 0,
     S2S_FLOAT64 = 1,
     S2S_FLOAT16 = 2,
     S2S_BFLOAT16 = 3,
-    S2S_TYPES = 4
+    S2S_INT8 = 4 /* of weights only */
 };
-enum s2s_isa { S2S_GENERIC = 0, S2S_AVX2 = 1, S2S_AVX512 = 2, S2S_NEON = 3, S2S_ISAS = 4 };
+enum { S2S_FLOAT_TYPES = 4 };
+enum s2s_isa {
+    S2S_GENERIC = 0,
+    S2S_AVX2 = 1,
+    S2S_AVX512 = 2,      /* F, DQ, BW, VL */
+    S2S_AVX512_VNNI = 3, /* with products of eight-bit integers */
+    S2S_NEON = 4
+};
+enum { S2S_ISAS = 5 };
 enum s2s_status { S2S_OK = 0, S2S_NO_MEMORY = 1 };
 
 /* Byte strides of one operand; 0 along an axis that broadcasts. */
@@ -82,7 +91,6 @@ enum s2s_activation {
     S2S_TANH = 6,
     S2S_SIGMOID = 7
 };
-enum { S2S_INT8 = 4 }; /* a type of weights, beside enum s2s_type */
 
 /* The weights of a linear layer, packed: sixteen outputs make a panel, the last one padded.
  * Floats: [inputs][16]. Integers: [inputs / 4, rounded up][16][4], each plus 128. */

@@ -1,7 +1,7 @@
 /* Sixteen lanes of REAL out of the registers of one vec_*.h, whatever their width. A template:
  * kernels.c includes it once per element type, with T(x) = f32_x or f64_x. */
 
-enum { T(regs) = S2S_LANES / WIDTH };
+enum { T(regs) = S2S_LANES / T(WIDTH) };
 
 typedef struct {
     T(reg) r[T(regs)];
@@ -12,13 +12,13 @@ typedef struct {
 static inline T(vec) T(load)(const REAL *p)
 {
     T(vec) a;
-    EACH_REG a.r[i] = T(r_load)(p + i * WIDTH);
+    EACH_REG a.r[i] = T(r_load)(p + i * T(WIDTH));
     return a;
 }
 
 static inline void T(store)(REAL *p, T(vec) a)
 {
-    EACH_REG T(r_store)(p + i * WIDTH, a.r[i]);
+    EACH_REG T(r_store)(p + i * T(WIDTH), a.r[i]);
 }
 
 static inline T(vec) T(set1)(REAL x)

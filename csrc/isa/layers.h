@@ -1,7 +1,7 @@
 /* What the layers of models do beside matrix products, in float (see lanes.h for the vectors;
  * kernels.h says what each function is for; seq2seq_fast/contract what each computes). */
 
-#define STEP (GROUP_VECS * S2S_LANES)
+#define STEP (T(GROUP_VECS) * S2S_LANES)
 
 /* ---- activations ---- */
 
@@ -16,7 +16,7 @@ static ALWAYS_INLINE void sigmoid(const int vecs, f32_group *x)
 }
 
 /* |x| times the polynomial of its piece. */
-static ALWAYS_INLINE void error_function(const int vecs, f32_group *x)
+static MATH_INLINE void error_function(const int vecs, f32_group *x)
 {
     static const float table[][S2S_LANES] = {ERF_TABLE};
     const f32_vec most = f32_set1(ERF_MOST), magic = f32_set1(WHOLE_MAGIC);
@@ -139,7 +139,7 @@ static void finish(int rows, int64_t cols, const float *c, const float *bias, in
     finish_step(VECS, c + j, LEFT, bias ? bias + j : NULL, activation, other ? other + j : NULL,   \
                 multiply, out + j)
         for (; j + STEP <= cols; j += STEP)
-            FINISH(GROUP_VECS, STEP);
+            FINISH(T(GROUP_VECS), STEP);
         for (; j < cols; j += S2S_LANES)
             FINISH(1, cols - j);
 #undef FINISH
@@ -221,8 +221,8 @@ static float logarithm(float x)
     for (int i = 5; i > 0; i--)
         series = (series + (float)(2.0 / (2 * i + 1))) * z;
     const float half = (0.5f * f) * f;
-    const float low = s * (half + series) + k * EXP_LN2_LOW;
-    const float result = k * EXP_LN2_HIGH - ((half - low) - f);
+    const float low = s * (half + series) + k * f32_LN2_LOW;
+    const float result = k * f32_LN2_HIGH - ((half - low) - f);
     return x > 0 && x < INFINITY ? result : x == 0 ? -INFINITY : NAN;
 }
 
@@ -281,7 +281,7 @@ static void best(int64_t n, const float *x, ptrdiff_t ahead, int k, int64_t *ids
     for (int i = 0; i < (VECS); i++)                                                               \
         lanes = f32_add(lanes, e.v[i]);
         for (; j + STEP <= end; j += STEP) {
-            EXPONENTIALS(GROUP_VECS)
+            EXPONENTIALS(T(GROUP_VECS))
         }
         for (; j < end; j += S2S_LANES) {
             EXPONENTIALS(1)

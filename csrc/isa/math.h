@@ -1,6 +1,6 @@
-/* The contract's exp and tanh on up to GROUP_VECS vectors of sixteen lanes (template, see lanes.h):
- * the same steps and constants as in seq2seq_fast/contract, for arguments up to zero, NaN
- * included.
+/* The contract's exp and tanh on up to T(GROUP_VECS) vectors of sixteen lanes: the same steps and
+ * coefficients as in seq2seq_fast/contract, for arguments up to zero, NaN included. A template, see
+ * lanes.h.
  *
  * One exp is a chain of some thirty dependent operations. Going through several of them step by
  * step is what keeps the processor's multipliers and adders busy. `vecs` is a constant wherever
@@ -10,7 +10,7 @@
  * would round once where the contract rounds twice. */
 
 typedef struct {
-    T(vec) v[GROUP_VECS];
+    T(vec) v[T(GROUP_VECS)];
 } T(group);
 
 #define EACH_VEC UNROLL for (int i = 0; i < vecs; i++)
@@ -19,10 +19,10 @@ typedef struct {
 static ALWAYS_INLINE void T(reduce)(const int vecs, const T(vec) *x, REAL magic, T(vec) *t,
                                     T(vec) *n, T(vec) *r)
 {
-    EACH_VEC t[i] = T(add)(T(mul)(x[i], T(set1)(EXP_LOG2E)), T(set1)(magic));
+    EACH_VEC t[i] = T(add)(T(mul)(x[i], T(set1)(T(LOG2E))), T(set1)(magic));
     EACH_VEC n[i] = T(sub)(t[i], T(set1)(magic));
-    EACH_VEC r[i] = T(sub_exact)(x[i], n[i], T(set1)(EXP_LN2_HIGH));
-    EACH_VEC r[i] = T(sub)(r[i], T(mul)(n[i], T(set1)(EXP_LN2_LOW)));
+    EACH_VEC r[i] = T(sub_exact)(x[i], n[i], T(set1)(T(LN2_HIGH)));
+    EACH_VEC r[i] = T(sub)(r[i], T(mul)(n[i], T(set1)(T(LN2_LOW))));
 }
 
 /* e^r - 1 from the coefficients of (e^r - 1 - r) / r^2. */
@@ -35,25 +35,26 @@ static ALWAYS_INLINE void T(expm1)(const int vecs, const T(vec) *r, const REAL *
     EACH_VEC p[i] = T(add)(T(mul)(p[i], T(mul)(r[i], r[i])), r[i]);
 }
 
-static ALWAYS_INLINE void T(exp_to_one)(const int vecs, T(group) *x)
+static MATH_INLINE void T(exp_to_one)(const int vecs, T(group) *x)
 {
-    static const REAL poly[] = {EXP_POLY}, roots[S2S_LANES] = {ROOTS_OF_TWO};
-    T(vec) t[GROUP_VECS], n[GROUP_VECS], r[GROUP_VECS], p[GROUP_VECS];
-    T(reduce)(vecs, x->v, EXP_MAGIC_16, t, n, r);
+    static const REAL poly[] = {T(EXP_POLY)}, roots[S2S_LANES] = {ROOTS_OF_TWO(REAL)};
+    T(vec) t[T(GROUP_VECS)], n[T(GROUP_VECS)], r[T(GROUP_VECS)], p[T(GROUP_VECS)];
+    T(reduce)(vecs, x->v, T(MAGIC_16), t, n, r);
     T(expm1)(vecs, r, poly, (int)(sizeof poly / sizeof *poly), p);
     EACH_VEC r[i] = T(lookup)(roots, t[i]);
     EACH_VEC p[i] = T(add)(r[i], T(mul)(r[i], p[i]));
-    EACH_VEC x->v[i] = T(power_unless_less)(p[i], n[i], t[i], x->v[i], T(set1)(EXP_LEAST));
+    EACH_VEC x->v[i] = T(power_unless_less)(p[i], n[i], t[i], x->v[i], T(set1)(T(EXP_LEAST)));
 }
 
 /* From u = exp(-2|x|) - 1, which is never positive: tanh |x| = -u / (u + 2). */
-static ALWAYS_INLINE void T(tanh)(const int vecs, T(group) *x)
+static MATH_INLINE void T(tanh)(const int vecs, T(group) *x)
 {
-    static const REAL poly[] = {TANH_POLY};
-    T(vec) y[GROUP_VECS], p[GROUP_VECS], power[GROUP_VECS], n[GROUP_VECS], r[GROUP_VECS];
-    EACH_VEC y[i] = T(min)(T(set1)(TANH_MOST), T(abs)(x->v[i])); /* beyond, tanh is 1 */
+    static const REAL poly[] = {T(TANH_POLY)};
+    T(vec) y[T(GROUP_VECS)], p[T(GROUP_VECS)], power[T(GROUP_VECS)];
+    T(vec) n[T(GROUP_VECS)], r[T(GROUP_VECS)];
+    EACH_VEC y[i] = T(min)(T(set1)(T(TANH_MOST)), T(abs)(x->v[i])); /* beyond, tanh is 1 */
     EACH_VEC y[i] = T(mul)(y[i], T(set1)(-2));
-    T(reduce)(vecs, y, EXP_MAGIC, power, n, r);
+    T(reduce)(vecs, y, T(MAGIC), power, n, r);
     T(expm1)(vecs, r, poly, (int)(sizeof poly / sizeof *poly), p);
     EACH_VEC power[i] = T(low_bits_to_exponent)(power[i]);
     EACH_VEC y[i] = T(add)(T(sub)(power[i], T(set1)(1)), T(mul)(power[i], p[i]));

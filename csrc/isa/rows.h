@@ -2,7 +2,7 @@
  * is for). The loops written in plain C are element-wise: compilers vectorise them, and cannot
  * change a bit. */
 
-#define STEP (GROUP_VECS * S2S_LANES) /* a divisor of S2S_BLOCK */
+#define STEP (T(GROUP_VECS) * S2S_LANES) /* a divisor of S2S_BLOCK */
 #define LANES_DOWN(n) ((n) / S2S_LANES * S2S_LANES)
 #define LANES_UP(n) LANES_DOWN((n) + S2S_LANES - 1)
 
@@ -20,7 +20,7 @@ static void T(softcap)(void *row_, int from, int to, double cap_)
     const T(vec) cap = T(set1)((REAL)cap_);
     int j = LANES_DOWN(from);
     for (; j + STEP <= to; j += STEP)
-        T(softcap_step)(GROUP_VECS, row + j, cap);
+        T(softcap_step)(T(GROUP_VECS), row + j, cap);
     for (; j < to; j += S2S_LANES)
         T(softcap_step)(1, row + j, cap);
 }
@@ -61,7 +61,7 @@ static void T(greatest)(int rows, void *scores, const int *from, const int *to, 
             row[j] = -(REAL)INFINITY;
         for (int j = to[r]; j < end; j++)
             row[j] = -(REAL)INFINITY;
-        const int vecs = GROUP_VECS;
+        const int vecs = T(GROUP_VECS);
         T(group) most;
         EACH_VEC most.v[i] = T(set1)((REAL)greatest[r]);
         int j = begin;
@@ -69,7 +69,7 @@ static void T(greatest)(int rows, void *scores, const int *from, const int *to, 
             EACH_VEC most.v[i] = T(max)(T(load)(row + j + i * S2S_LANES), most.v[i]);
         for (; j < end; j += S2S_LANES)
             most.v[0] = T(max)(T(load)(row + j), most.v[0]);
-        for (int i = 1; i < GROUP_VECS; i++)
+        for (int i = 1; i < T(GROUP_VECS); i++)
             most.v[0] = T(max)(most.v[0], most.v[i]);
         greatest[r] = (double)T(fold_max)(most.v[0]);
     }
@@ -102,7 +102,7 @@ static void T(weigh)(int rows, void *scores, const int *from, const int *to, int
         for (; j < first; j += S2S_LANES)
             T(store)(row + j, T(set1)(0));
         for (; j + STEP <= last; j += STEP)
-            lanes = T(weigh_step)(GROUP_VECS, row + j, most, lanes);
+            lanes = T(weigh_step)(T(GROUP_VECS), row + j, most, lanes);
         for (; j < last; j += S2S_LANES)
             lanes = T(weigh_step)(1, row + j, most, lanes);
         for (; j < end; j += S2S_LANES)

@@ -14,7 +14,7 @@ static ALWAYS_INLINE T(vec) S(load_wide)(const ELEMENT *p)
 {
     T(vec) a;
     for (int i = 0; i < T(regs); i++)
-        a.r[i] = S(r_load)(p + i * WIDTH);
+        a.r[i] = S(r_load)(p + i * T(WIDTH));
     return a;
 }
 
@@ -42,12 +42,20 @@ static ALWAYS_INLINE void S(columns)(const ELEMENT *rows, ptrdiff_t stride, int6
             ask_for(rows + k, (ahead + row) * stride * (int)sizeof *rows);
             fetch(rows + k, (2 * S2S_LANES + row) * stride * (int)sizeof *rows);
         }
-    for (int lane = 0; lane < S2S_LANES; lane += WIDTH) {
+    for (int lane = 0; lane < S2S_LANES; lane += T(WIDTH)) {
         T(reg) part[S(COLUMNS)];
         S(r_columns)(rows + lane * stride + k, stride, part);
         for (int i = 0; i < S(COLUMNS); i++)
-            column[i].r[lane / WIDTH] = part[i];
+            column[i].r[lane / T(WIDTH)] = part[i];
     }
+}
+
+/* One feature of `count` <= 16 rows to lanes, the others zero: what no transposing load is for. A
+ * function of its own, since it is rare and compilers make much of it. */
+static NOINLINE void S(gather)(const ELEMENT *rows, ptrdiff_t stride, int count, REAL *lanes)
+{
+    for (int lane = 0; lane < S2S_LANES; lane++)
+        lanes[lane] = lane < count ? S(wide)(rows[lane * stride]) : 0;
 }
 
 static void S(pack)(const void *rows, ptrdiff_t stride, int count, int64_t depth, ptrdiff_t ahead,
@@ -64,8 +72,7 @@ static void S(pack)(const void *rows, ptrdiff_t stride, int count, int64_t depth
                 T(store)(to + (k + i) * S2S_LANES, column[i]);
         }
     for (; k < depth; k++)
-        for (int lane = 0; lane < S2S_LANES; lane++)
-            to[k * S2S_LANES + lane] = lane < count ? S(wide)(from[lane * stride + k]) : 0;
+        S(gather)(from + k, stride, count, to + k * S2S_LANES);
 }
 
 static void S(split)(const void *rows, ptrdiff_t stride, int count, int64_t width, ptrdiff_t ahead,
@@ -107,8 +114,7 @@ static ALWAYS_INLINE void S(dots_of)(const int rows, const REAL *a, const ELEMEN
     for (; k < depth; k++)
         for (int g = 0; g < 2; g++) {
             REAL column[S2S_LANES];
-            for (int lane = 0; lane < S2S_LANES; lane++)
-                column[lane] = S(wide)(keys[(g * S2S_LANES + lane) * stride + k]);
+            S(gather)(keys + g * S2S_LANES * stride + k, stride, S2S_LANES, column);
             UNROLL for (int r = 0; r < rows; r++)
                 acc[g][r] = T(add)(acc[g][r],
                                    T(mul)(T(set1)(a[r * S2S_LDA + k]), T(load)(column)));
@@ -125,6 +131,10 @@ static void S(dots)(int rows, const void *a, const void *keys, ptrdiff_t stride,
                     ptrdiff_t ahead, void *c, ptrdiff_t c_stride, int add, double scale)
 {
 #define DOTS(R) S(dots_of)(R, a, keys, stride, depth, ahead, c, c_stride, add, scale)
+#if f32_WIDTH == 1
+    for (; rows > 0; rows--, a = (const REAL *)a + S2S_LDA, c = (REAL *)c + c_stride)
+        DOTS(1);
+#else
     if (rows == 1)
         DOTS(1);
     else if (rows == 2)
@@ -133,6 +143,7 @@ static void S(dots)(int rows, const void *a, const void *keys, ptrdiff_t stride,
         DOTS(3);
     else
         DOTS(4);
+#endif
 #undef DOTS
 }
 
@@ -182,32 +193,32 @@ static void S(tile)(int rows, int cols, const void *a_, const void *b_, ptrdiff_
         int g = 0;
         /* One row has too few sums to keep the adder busy: as many panels at once as may be. */
         for (int next; rows == 1 && g < cols; g = next) {
-            next = cols - g < MOST_COLS ? cols : g + MOST_COLS;
+            next = cols - g < T(MOST_COLS) ? cols : g + T(MOST_COLS);
             switch (next - g) {
             case 1: TILE(1, 1); break;
             case 2: TILE(1, 2); break;
             case 3: TILE(1, 3); break;
             case 4: TILE(1, 4); break;
-            case 5: TILE(1, MOST_COLS < 5 ? 1 : 5); break;
-            case 6: TILE(1, MOST_COLS < 6 ? 1 : 6); break;
-            case 7: TILE(1, MOST_COLS < 7 ? 1 : 7); break;
-            default: TILE(1, MOST_COLS); break;
+            case 5: TILE(1, T(MOST_COLS) < 5 ? 1 : 5); break;
+            case 6: TILE(1, T(MOST_COLS) < 6 ? 1 : 6); break;
+            case 7: TILE(1, T(MOST_COLS) < 7 ? 1 : 7); break;
+            default: TILE(1, T(MOST_COLS)); break;
             }
         }
-        for (; rows > 1 && rows <= FEW_ROWS && g + 4 <= cols; g += 4) {
-            if (FEW_ROWS >= 4 && rows == 4)
-                TILE(FEW_ROWS >= 4 ? 4 : 1, 4);
-            else if (FEW_ROWS >= 4 && rows == 3)
-                TILE(FEW_ROWS >= 4 ? 3 : 1, 4);
+        for (; rows > 1 && rows <= T(FEW_ROWS) && g + 4 <= cols; g += 4) {
+            if (T(FEW_ROWS) >= 4 && rows == 4)
+                TILE(T(FEW_ROWS) >= 4 ? 4 : 1, 4);
+            else if (T(FEW_ROWS) >= 4 && rows == 3)
+                TILE(T(FEW_ROWS) >= 4 ? 3 : 1, 4);
             else
-                TILE(FEW_ROWS >= 2 ? 2 : 1, 4);
+                TILE(T(FEW_ROWS) >= 2 ? 2 : 1, 4);
         }
-        if (rows >= ROWS && scale == 1) {
-            done = ROWS;
+        if (rows >= T(ROWS) && scale == 1) {
+            done = T(ROWS);
             for (; g < cols; g++)
-                TILE_OF(ROWS, 1, 0);
+                TILE_OF(T(ROWS), 1, 0);
         } else
-            MOST_ROWS_OF(ROWS)
+            MOST_ROWS_OF(T(ROWS))
     }
 #undef TILE
 #undef TILE_OF

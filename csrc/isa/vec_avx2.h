@@ -153,16 +153,16 @@ static inline double f64_r_fold_max(__m256d a) { return f64_fold_256_max(a); }
 #define f16_COLUMNS 8
 #define bf16_COLUMNS 8
 
-#define F32_WIDTH 8
-#define F32_ROWS 6
-#define F32_FEW_ROWS 1
-#define F32_MOST_COLS 4
-#define F32_GROUP_VECS 1
-#define F64_WIDTH 4
-#define F64_ROWS 2
-#define F64_FEW_ROWS 1
-#define F64_MOST_COLS 4
-#define F64_GROUP_VECS 1
+#define f32_WIDTH 8
+#define f32_ROWS 6
+#define f32_FEW_ROWS 1
+#define f32_MOST_COLS 4
+#define f32_GROUP_VECS 1
+#define f64_WIDTH 4
+#define f64_ROWS 2
+#define f64_FEW_ROWS 1
+#define f64_MOST_COLS 4
+#define f64_GROUP_VECS 1
 
 /* Products of eight-bit integers, as integers of sixteen bits: pairs of products are added exactly.
  * A register holds four columns' two pairs. */

@@ -164,16 +164,16 @@ FOLD_512(max)
 #define f16_COLUMNS 8
 #define bf16_COLUMNS 8
 
-#define F32_WIDTH 16
-#define F32_ROWS 24
-#define F32_FEW_ROWS 4
-#define F32_MOST_COLS 8
-#define F32_GROUP_VECS 4
-#define F64_WIDTH 8
-#define F64_ROWS 12
-#define F64_FEW_ROWS 2
-#define F64_MOST_COLS 4
-#define F64_GROUP_VECS 2
+#define f32_WIDTH 16
+#define f32_ROWS 24
+#define f32_FEW_ROWS 4
+#define f32_MOST_COLS 8
+#define f32_GROUP_VECS 4
+#define f64_WIDTH 8
+#define f64_ROWS 12
+#define f64_FEW_ROWS 2
+#define f64_MOST_COLS 4
+#define f64_GROUP_VECS 2
 
 /* Products of eight-bit integers: VNNI, of which a processor with AVX-512 may have none, so that
  * only these functions may be compiled for it. Its first factor is the unsigned one: the weights,

@@ -77,16 +77,16 @@ GENERIC_HALF(bf16)
 #define bf16_COLUMNS 1
 
 /* One row: compilers vectorise its sixteen sums; two rows measured a third of that speed. */
-#define F32_WIDTH 1
-#define F32_ROWS 1
-#define F32_FEW_ROWS 1
-#define F32_MOST_COLS 4
-#define F32_GROUP_VECS 1
-#define F64_WIDTH 1
-#define F64_ROWS 1
-#define F64_FEW_ROWS 1
-#define F64_MOST_COLS 4
-#define F64_GROUP_VECS 1
+#define f32_WIDTH 1
+#define f32_ROWS 1
+#define f32_FEW_ROWS 1
+#define f32_MOST_COLS 4
+#define f32_GROUP_VECS 1
+#define f64_WIDTH 1
+#define f64_ROWS 1
+#define f64_FEW_ROWS 1
+#define f64_MOST_COLS 4
+#define f64_GROUP_VECS 1
 
 /* Products of eight-bit integers, in plain C. */
 #include "integers.h"

@@ -40,19 +40,61 @@ Shape = tuple[int, ...]
 Strides = tuple[int, ...]
 Signature = tuple[Shape, Strides]
 
-ALL_ISAS = ("generic", "avx2", "avx512", "neon")  # enum s2s_isa
-ISA_NUMBERS: dict[str | None, int] = {isa: number for number, isa in enumerate(ALL_ISAS)}
-TYPES = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 3}  # enum s2s_type
+
+def enum(name: str) -> dict[str | None, int]:
+    """The numbers of a C enum's members by their names: S2S_FLOAT32 is "float32"."""
+    if why_missing:
+        return {}
+    members: dict[int, str] = ffi.typeof(f"enum {name}").elements
+    return {members[number].removeprefix("S2S_").lower(): number for number in sorted(members)}
+
+
+ALL_ISAS = ("generic", "avx2", "avx512", "avx512_vnni", "neon")  # the least of a processor first
+ISA_NUMBERS = enum("s2s_isa")
+TYPES = enum("s2s_type")
+ACTIVATION_NUMBERS = enum("s2s_activation")
+
+
+def struct_dtype(name: str) -> np.dtype[Any]:
+    """The aligned dtype of a C struct: its fields at C's offsets, pointers as integers."""
+    struct = ffi.typeof(name)
+    fields = dict(struct.fields)
+    return np.dtype(
+        {
+            "names": list(fields),
+            "formats": [_format(field.type) for field in fields.values()],
+            "offsets": [field.offset for field in fields.values()],
+            "itemsize": ffi.sizeof(struct),
+        },
+        align=True,  # an offset or a size that is not aligned is an error
+    )
+
+
+def _format(ctype: Any) -> Any:
+    """What NumPy calls one field of a struct."""
+    if ctype.kind == "array":
+        return (_format(ctype.item), (ctype.length,))
+    if ctype.kind == "struct":
+        return struct_dtype(ctype.cname)
+    if ctype.kind == "pointer":
+        return np.uintp
+    return {"float": np.float32, "double": np.float64}.get(ctype.cname) or np.dtype(
+        ctype.cname.removesuffix("_t")
+    )
+
+
+def _isas(test: Any) -> list[str]:
+    return [isa for isa in ALL_ISAS if test(ISA_NUMBERS[isa])]
 
 
 def compiled_isas() -> list[str]:
     """Instruction sets that the extension holds, the least first."""
-    return [] if why_missing else [isa for i, isa in enumerate(ALL_ISAS) if lib.s2s_isa_compiled(i)]
+    return [] if why_missing else _isas(lib.s2s_isa_compiled)
 
 
 def usable_isas() -> list[str]:
     """Of those, the ones that this processor and its operating system run."""
-    return [] if why_missing else [isa for i, isa in enumerate(ALL_ISAS) if lib.s2s_isa_usable(i)]
+    return [] if why_missing else _isas(lib.s2s_isa_usable)
 
 
 def compiler() -> str | None:
@@ -154,13 +196,6 @@ def attention_problem(
     return problem
 
 
-_WEIGHT_TYPES = {**TYPES, "int8": 4}
-_ACTIVATIONS = (
-    "none", "relu", "gelu", "gelu_tanh", "gelu_sigmoid", "silu", "tanh", "sigmoid",
-)  # fmt: skip  # enum s2s_activation
-ACTIVATION_NUMBERS = {name: number for number, name in enumerate(_ACTIVATIONS)}
-
-
 class NativeWeights:
     """A matrix and its bias, as the kernel takes them; holds what the struct points to."""
 
@@ -171,7 +206,7 @@ class NativeWeights:
         self.inputs = matrix.inputs
         self._held = (matrix, bias, scales)
         self.struct = ffi.new("s2s_matrix *")
-        self.struct.type = _WEIGHT_TYPES[matrix.type]
+        self.struct.type = TYPES[matrix.type]
         self.struct.inputs, self.struct.outputs = matrix.inputs, matrix.outputs
         self.struct.panels = ffi.from_buffer(matrix.panels)
         self.struct.bias = ffi.NULL if bias is None else floats(bias)

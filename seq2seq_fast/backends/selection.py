@@ -117,7 +117,7 @@ class use:
     Parameters
     ----------
     backend : {"native", "numpy"}, optional
-    isa : {"generic", "avx2", "avx512", "neon"}, optional
+    isa : {"generic", "avx2", "avx512", "avx512_vnni", "neon"}, optional
         An instruction set of the native backend.
     threads : int, optional
         An upper bound on the threads of a call, 1 to 256.

@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../csrc/seq2seq_fast.h"
+#include "seq2seq_fast.h"
 
 static FILE *file;
 

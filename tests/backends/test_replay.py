@@ -25,14 +25,15 @@ from seq2seq_fast.nn.linear import Linear
 from seq2seq_fast.nn.norms import Norm
 from seq2seq_fast.nn.weights import Matrix
 
-ROOT = Path(__file__).parents[2]
+HERE = Path(__file__).parent
+CSRC = HERE.parents[1] / "csrc"
 STRICT = ["-std=c11", "-ffp-contract=off", "-pthread", "-Wall", "-Wextra", "-Wpedantic",
           "-Wshadow", "-Wconversion", "-Werror"]  # fmt: skip
 X86 = {
     "avx2": ["-mavx2", "-mf16c"],
     "avx512": ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl"],
 }
-HERE = X86 if platform.machine() in ("x86_64", "AMD64") else {"neon": []}
+SETS_HERE = X86 if platform.machine() in ("x86_64", "AMD64") else {"neon": []}
 
 
 @pytest.fixture(scope="module")
@@ -212,7 +213,6 @@ def _problem(rng, dtype, key_dtype, shape, option):
 
 def build(folder, compiler, flags, isas):
     """Compiles csrc/ and replay.c as the package's build does, every warning an error."""
-    csrc = ROOT / "csrc"
     compile_ = functools.partial(
         subprocess.run, check=True, capture_output=True, text=True, cwd=folder
     )
@@ -220,13 +220,13 @@ def build(folder, compiler, flags, isas):
     for isa, isa_flags in {"generic": [], **isas}.items():
         objects.append(f"{isa}.o")
         define = f"-DS2S_ISA_{isa.upper()}"
-        compile_([compiler, *STRICT, *flags, *isa_flags, define, "-c", csrc / "isa" / "kernels.c",
+        compile_([compiler, *STRICT, *flags, *isa_flags, define, "-c", CSRC / "isa" / "kernels.c",
                   "-o", objects[-1]])  # fmt: skip
     have = [f"-DS2S_HAVE_{isa.upper()}" for isa in isas]
     sources = [
-        csrc / f"{name}.c" for name in ("dispatch", "pool", "attention", "layers", "program")
+        CSRC / f"{name}.c" for name in ("dispatch", "pool", "attention", "layers", "program")
     ]
-    compile_([compiler, *STRICT, *flags, *have, *sources, ROOT / "tests" / "replay.c", *objects,
+    compile_([compiler, *STRICT, *flags, *have, f"-I{CSRC}", *sources, HERE / "replay.c", *objects,
               "-o", "replay", "-lm"])  # fmt: skip
     return folder / "replay"
 
@@ -249,8 +249,8 @@ def check(command, isas):
 @pytest.mark.parametrize("compiler", ["gcc", "clang"])
 def test_compilers_agree(tmp_path, vectors, compiler, optimise):
     needs(compiler)
-    replay = build(tmp_path, compiler, [optimise], HERE)
-    assert "generic" in check([replay, vectors], ["generic", *HERE])
+    replay = build(tmp_path, compiler, [optimise], SETS_HERE)
+    assert "generic" in check([replay, vectors], ["generic", *SETS_HERE])
 
 
 # Each at the optimisation at which building and running it takes least.
@@ -259,7 +259,7 @@ def test_compilers_agree(tmp_path, vectors, compiler, optimise):
 def test_sanitizers_find_nothing(tmp_path, vectors, sanitizers, level):
     needs("gcc")
     flags = [level, "-g", f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all"]
-    check([build(tmp_path, "gcc", flags, HERE), vectors], HERE)
+    check([build(tmp_path, "gcc", flags, SETS_HERE), vectors], SETS_HERE)
 
 
 @pytest.mark.qemu
