@@ -149,9 +149,11 @@ static int run(const s2s_op *op, const s2s_matrix *next, int isa, int threads, i
         embed(op, isa, rows);
         s2s_fp_leave(state);
         return S2S_OK;
-    default:
+    case S2S_OP_APPEND:
         append(op, isa, rows);
         return S2S_OK;
+    default:
+        return S2S_NO_SUCH_OP;
     }
 }
 

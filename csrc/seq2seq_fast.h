@@ -29,7 +29,7 @@ enum s2s_isa {
     S2S_NEON = 4
 };
 enum { S2S_ISAS = 5 };
-enum s2s_status { S2S_OK = 0, S2S_NO_MEMORY = 1 };
+enum s2s_status { S2S_OK = 0, S2S_NO_MEMORY = 1, S2S_NO_SUCH_OP = 2 };
 
 /* Byte strides of one operand; 0 along an axis that broadcasts. */
 typedef struct {

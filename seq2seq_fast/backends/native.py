@@ -55,6 +55,7 @@ TYPES = enum("s2s_type")
 ACTIVATION_NUMBERS = enum("s2s_activation")
 
 
+@functools.cache
 def struct_dtype(name: str) -> np.dtype[Any]:
     """The aligned dtype of a C struct: its fields at C's offsets, pointers as integers."""
     struct = ffi.typeof(name)
@@ -234,6 +235,8 @@ def strided(array: Array) -> tuple[Array, int]:
 
 def check(status: int, what: str) -> None:
     """Raises for a status that is not S2S_OK."""
+    if status == lib.S2S_NO_SUCH_OP:
+        raise RuntimeError(f"{what}: the kernel has no such op")
     if status != lib.S2S_OK:
         raise MemoryError(f"{what}: no memory for the kernel's scratch buffers")
 

@@ -53,18 +53,10 @@ def address(array: Array) -> int:
 class Calls:
     """A graph's ops with the addresses of what they read and write, as the kernel takes them."""
 
-    INS, OUTS = ("in0", "in1", "in2", "in3"), ("out0", "out1", "out2", "out3")
-    OP = np.dtype(
-        [("kind", "i4"), ("choice", "i4"), ("multiply", "i4"), ("rows", "i8"), ("n", "i8"),
-         ("stride", "i8"), ("number", "f8"),
-         *((name, np.uintp) for name in ("matrix", "problem", "step", *INS, *OUTS))],
-        align=True,
-    )  # fmt: skip
-
     def __init__(self, sequences: int) -> None:
         self.sequences = sequences
         self.held: list[Any] = []  # what the addresses lead to
-        self._listed: list[dict[str, Any]] = []
+        self._listed: list[Array] = []
 
     def add(
         self,
@@ -73,13 +65,16 @@ class Calls:
         ins: tuple[Array | None, ...],
         outs: tuple[Array, ...],
         **fields: Any,
-    ) -> dict[str, Any]:
+    ) -> Array:
+        """Returns the call, a struct whose fields can be set."""
         self.held.append((ins, outs))
-        op = dict.fromkeys(self.OP.names or (), 0)
-        op |= {"kind": kind, "rows": rows // self.sequences, **fields}
-        for names, arrays in ((self.INS, ins), (self.OUTS, outs)):
-            for name, array in zip(names, arrays, strict=False):
-                op[name] = 0 if array is None else address(array)
+        op = np.zeros((), native.struct_dtype("s2s_op"))
+        op["kind"], op["rows"] = kind, rows // self.sequences
+        for name, value in fields.items():
+            op[name] = value
+        for name, arrays in (("in", ins), ("out", outs)):
+            for i, array in enumerate(arrays):
+                op[name][i] = 0 if array is None else address(array)
         self._listed.append(op)
         return op
 
@@ -122,7 +117,7 @@ class Calls:
 
     def finish(self) -> Array:
         """All of them, (calls,) of s2s_op."""
-        return np.array([tuple(op.values()) for op in self._listed], self.OP)
+        return np.array(self._listed, native.struct_dtype("s2s_op"))
 
 
 class EncoderCalls:
@@ -241,13 +236,6 @@ class RowBlocks:
 class Chain:
     """Ops that each row goes through by itself, from the graph's op `start` on."""
 
-    LINK = np.dtype(
-        [("matrix", np.uintp), ("activation", "i4"), ("multiply", "i4"), ("gamma", np.uintp),
-         ("beta", np.uintp), ("eps", "f8"), ("x", "i8"), ("other", "i8"), ("out", "i8")],
-        align=True,
-    )  # fmt: skip
-    PLACE = np.dtype([("rows", np.uintp), ("width", "i8"), ("part", "i8")], align=True)
-
     def __init__(self, graph: Graph, listed: list[ops.Op], start: int) -> None:
         self.end = start + len(listed)
         made = [op.out for op in listed]
@@ -269,10 +257,14 @@ class Chain:
             ]
             self.replaced.append(free[0] if free else None)
         places = [*self.given, *made]
-        self._places = np.array([(0, buffer.width, 0) for buffer in places], self.PLACE)
+        self._places = np.array(
+            [(0, buffer.width, 0) for buffer in places], native.struct_dtype("s2s_place")
+        )
         self._numbers = [places.index(buffer) for buffer in (*self.given, *self.results)]
         self._held: list[Any] = []
-        self._links = np.array([self._link(op, places) for op in listed], self.LINK)
+        self._links = np.array(
+            [self._link(op, places) for op in listed], native.struct_dtype("s2s_link")
+        )
 
     def _link(self, op: ops.Op, places: list[Buffer]) -> tuple[Any, ...]:
         def number(buffer: Buffer | None) -> int:

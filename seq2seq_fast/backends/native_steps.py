@@ -89,7 +89,7 @@ class NativeSteps:
         self.logits = np.empty((self.state.rows, layer.outputs), np.float32)
         self._output = layer
         self._calls[-1]["matrix"] = layer.address
-        self._calls[-1]["out0"] = address(self.logits)
+        self._calls[-1]["out"][0] = address(self.logits)
 
     def run(self, sequences: int) -> None:
         run_calls(self.backend, self._calls, sequences)

@@ -9,6 +9,8 @@ import pytest
 from conftest import assert_same_bits
 
 from seq2seq_fast import attention, use
+from seq2seq_fast.backends import native
+from seq2seq_fast.backends.native_graph import run_calls
 from seq2seq_fast.backends.selection import current
 from seq2seq_fast.graph import ops
 from seq2seq_fast.graph.recorder import NoOp, Recorder
@@ -101,3 +103,13 @@ def test_every_schedule_gives_the_same_bits(backend, rng, shape, threads):
             got = current().encode(graph, x.copy(), lengths)
             for one, expected, end in zip(got, want, ends, strict=True):
                 assert_same_bits(one[:end], expected[:end])
+
+
+def test_an_op_that_the_kernel_does_not_know_is_an_error():
+    """A kind that Python and C do not agree on must not become another op."""
+    if native.why_missing:
+        pytest.skip(native.why_missing)
+    calls = np.zeros(1, native.struct_dtype("s2s_op"))
+    calls["kind"] = 99
+    with use(isa="generic"), pytest.raises(RuntimeError, match="no such op"):
+        run_calls(current(), calls, 1)
