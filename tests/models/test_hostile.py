@@ -633,6 +633,19 @@ def test_a_file_that_is_cut_in_use(tmp_path, target):
     assert (found.returncode, found.stdout) == (0, "alive\n"), found.stderr
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="what is open is in Linux's /proc")
+@pytest.mark.parametrize("target", ["marian", "npz", "ctranslate2", "hugging_face", "index"])
+def test_no_file_stays_open(tmp_path, target):
+    def opened():
+        links = Path("/proc/self/fd").iterdir()
+        return [link for link in links if str(tmp_path) in str(link.resolve())]
+
+    fuzz.TARGETS[target].write(tmp_path)
+    model = load(tmp_path)
+    assert not opened()
+    assert fuzz.TARGETS[target].run(model) is None
+
+
 def test_what_was_saved_stays_mapped(tmp_path):
     fuzz.TARGETS["saved_text"].write(tmp_path)
     model = load(tmp_path)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ml_dtypes import bfloat16
 
-from seq2seq_fast.models.formats.stored import BFLOAT16, Stored
+from seq2seq_fast.models.formats.stored import BFLOAT16, Source, Stored
 from seq2seq_fast.nn import weights
 from seq2seq_fast.nn.weights import Matrix
 
@@ -27,7 +27,7 @@ def stored(folder, values, before=3):
     path.write_bytes(bytes(before) + values.tobytes() + b"after")
     kind = BFLOAT16 if values.dtype == bfloat16 else values.dtype
     read_as = np.dtype(np.float32) if values.dtype == bfloat16 else values.dtype
-    return Stored(path, before, values.shape, kind, read_as)
+    return Stored(Source(path), before, values.shape, kind, read_as)
 
 
 def in_panels(rows, group):

@@ -24,7 +24,7 @@ import numpy as np
 
 from . import sniff
 from .huggingface import read_text
-from .stored import BFLOAT16, Stored
+from .stored import BFLOAT16, Source, Stored
 
 MOST_TENSORS = 1 << 20
 MOST_AXES = 8
@@ -67,7 +67,7 @@ def read(path: str | os.PathLike[str]) -> CTranslate2Model:
 
 class _Reader:
     def __init__(self, path: Path, file: BinaryIO) -> None:
-        self.path, self.file = path, file
+        self.path, self.file, self.source = path, file, Source(path)
         self.size = os.fstat(file.fileno()).st_size
 
     def fail(self, what: str) -> ValueError:
@@ -141,7 +141,7 @@ class _Reader:
         self.file.seek(size, os.SEEK_CUR)
         dtype = _DTYPES[kind]
         read_as = np.dtype(np.float32) if dtype == BFLOAT16 else dtype
-        return Stored(self.path, at, shape, dtype, read_as)
+        return Stored(self.source, at, shape, dtype, read_as)
 
 
 def read_vocabulary(path: Path) -> list[str]:

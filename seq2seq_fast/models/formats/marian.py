@@ -28,7 +28,7 @@ import numpy as np
 
 from ...pickling import FromFiles, Origin
 from . import sniff
-from .stored import Quantised, Stored
+from .stored import Quantised, Source, Stored
 
 if TYPE_CHECKING:
     from .npz import Deflated
@@ -91,7 +91,7 @@ def _read_npz(path: Path) -> MarianModel:
 
 class _Reader:
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self.source = path, Source(path)
         self.at = 0
         self.size = path.stat().st_size
 
@@ -179,7 +179,7 @@ class _Reader:
             )
         start = self.skip(header.data_length, f"tensor {name}")
         if header.type != _INTGEMM8:
-            return Stored(self.path, start, shape, dtype, np.dtype(np.float32))
+            return Stored(self.source, start, shape, dtype, np.dtype(np.float32))
         (multiplier,) = struct.unpack("<f", self.bytes_at(start + size, 4, f"tensor {name}"))
         if not (math.isfinite(multiplier) and multiplier > 0):
             raise self.fail(f"tensor {name} has the quantisation multiplier {multiplier}")
@@ -187,7 +187,7 @@ class _Reader:
             raise self.fail(f"tensor {name} has the shape {shape}, expected a matrix")
         # Embeddings are stored as they are, the rest transposed.
         outputs, inputs = shape if "Wemb" in name else shape[::-1]
-        return Quantised(Stored(self.path, start, (outputs, inputs), dtype, dtype), multiplier)
+        return Quantised(Stored(self.source, start, (outputs, inputs), dtype, dtype), multiplier)
 
 
 def _config(data: bytes) -> dict[str, str]:

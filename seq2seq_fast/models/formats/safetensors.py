@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import sniff
-from .stored import BFLOAT16, Stored
+from .stored import BFLOAT16, Source, Stored
 
 Array = np.ndarray[Any, Any]
 
@@ -107,7 +107,7 @@ def entries(path: str | os.PathLike[str]) -> Entries:
     if not (isinstance(metadata, dict) and all(isinstance(v, str) for v in metadata.values())):
         raise fail("the metadata are not strings by name")
     left = size - 8 - length
-    tensors = {}
+    source, tensors = Source(path), {}
     for name, entry in header.items():
         try:
             dtype = _READ[entry["dtype"]]
@@ -123,7 +123,7 @@ def entries(path: str | os.PathLike[str]) -> Entries:
                 f" {begin} to {end} of {left}"
             )
         read_as = np.dtype(np.float32) if dtype == BFLOAT16 else dtype
-        tensors[name] = Stored(path, 8 + length + begin, shape, dtype, read_as)
+        tensors[name] = Stored(source, 8 + length + begin, shape, dtype, read_as)
     # Arrays that shared their bytes would make much of a small file.
     at = start = 8 + length
     for name in sorted(tensors, key=lambda name: (tensors[name].offset, tensors[name].nbytes)):

@@ -6,6 +6,7 @@ read, not mapped, stays whole when the file changes.
 
 from __future__ import annotations
 
+import io
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +19,41 @@ Array = np.ndarray[Any, Any]
 BFLOAT16 = np.dtype("<u2")  # as which its numbers are stored, which are read as floats
 
 
+class Source:
+    """A file that is opened when the first of its arrays is read, and closed when nobody has one of
+    them any more: to open it for each of hundreds takes longer than to read them."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: io.FileIO | None = None
+
+    def read_into(self, memory: memoryview, offset: int) -> None:
+        """Fills bytes of memory with those of the file from the offset on.
+
+        Raises
+        ------
+        ValueError
+            The file has become shorter.
+        """
+        if self._file is None:
+            self._file = io.FileIO(self.path)
+        self._file.seek(offset)
+        while memory:
+            read = self._file.readinto(memory)
+            if not read:
+                raise ValueError(f"{self.path}: was cut short while it was read")
+            memory = memory[read:]
+
+    def __del__(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
 @dataclass(frozen=True, eq=False)
 class Stored:
     """An array (rows, ...) in a file, which is known to be long enough for it."""
 
-    path: Path
+    source: Source
     offset: int
     shape: tuple[int, ...]
     stored: np.dtype[Any]
@@ -60,14 +91,8 @@ class Stored:
 
     def _read(self, first: int, count: int) -> Array:
         values = np.empty(count, self.stored)
-        left = values.view(np.uint8).data
-        with self.path.open("rb", buffering=0) as file:
-            file.seek(self.offset + first * self.stored.itemsize)
-            while left:
-                read = file.readinto(left)
-                if not read:
-                    raise ValueError(f"{self.path}: was cut short while it was read")
-                left = left[read:]
+        at = self.offset + first * self.stored.itemsize
+        self.source.read_into(values.view(np.uint8).data, at)
         if self.stored == BFLOAT16:
             values = (values.astype(np.uint32) << 16).view(np.float32)
         return values.astype(self.dtype, copy=False)
