@@ -51,6 +51,7 @@ def test_the_other_direction():
     assert found[0].text == "I love this city."
 
 
+@pytest.mark.slow
 def test_neighbours_backends_and_threads_change_nothing(backend, translator):
     with use(backend="numpy"):
         alone = [translator.translate([text])[0] for text in TEXTS]
