@@ -94,6 +94,7 @@ def bits_of(x):
     return int(np.float32(x).view(np.uint32))
 
 
+@pytest.mark.slow
 def test_exp_float32_all_inputs():
     # Up to 2^-25 in magnitude exp is 1 to within half an ulp, and so it must be.
     worst = max(
@@ -139,6 +140,7 @@ def test_exp_float64(rng):
     assert worst_ulp_float64(contract.exp, mpmath.exp, x) < 1.005
 
 
+@pytest.mark.slow
 def test_log_float32_all_inputs():
     worst = worst_ulp_float32(contract.log, np.log, 1, bits_of(np.inf))
     assert worst == pytest.approx(0.835, abs=0.0005)  # what the docstring says
@@ -156,6 +158,7 @@ def test_log_special(dtype):
     assert_same_bits(got, np.array([0, -np.inf, -np.inf, np.inf, np.nan, np.nan], dtype))
 
 
+@pytest.mark.slow
 def test_tanh_float32_all_inputs():
     worst = worst_ulp_float32(contract.tanh, np.tanh, bits_of(2.0**-13), bits_of(10.0))
     assert worst == pytest.approx(2.498, abs=0.0005)  # what the docstring says

@@ -89,6 +89,7 @@ def test_encoder_against_ctranslate2(transcriber, peer, name):
     np.testing.assert_allclose(transcriber.model.encode([spectrum]).values, want, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.peers
 def test_words(transcriber, peer):
     file = recordings.recording(recordings.NAMES[3])
@@ -121,6 +122,7 @@ def test_what_has_no_letter_or_digit_is_no_segment(folder, monkeypatch, text, ke
     assert found.text == (text.strip() if kept else "")
 
 
+@pytest.mark.slow
 def test_clips(transcriber):
     """Only these parts are heard, and times are those of the whole."""
     x = recordings.all_in_turn()
@@ -166,6 +168,7 @@ def test_a_clip_far_on_takes_no_memory(folder):
     assert max(kept) < 70 * RATE
 
 
+@pytest.mark.slow
 def test_vad_filter(transcriber):
     """Noise before and after makes no segment, and times are those of the whole sound."""
     x, _ = soundfile.read(recordings.recording(recordings.NAMES[1]), dtype="float32")
@@ -213,6 +216,7 @@ def test_bits(backend, folder, written_by_numpy):
     assert (found, languages) == written_by_numpy  # times, scores and probabilities included
 
 
+@pytest.mark.slow
 def test_bits_of_the_published_model_on_every_backend():
     file = recordings.recording(recordings.NAMES[1])
     for weights in (None, "int8"):

@@ -148,6 +148,7 @@ def test_speech_between_noise(kind):
         assert first - 0.9 < start <= first and last <= end < last + 0.9
 
 
+@pytest.mark.slow
 def test_what_is_said_between_noise_is_written_down():
     """The texts of the recordings alone, when they are said, and nothing between them."""
     transcriber = Transcriber(find_speech_model())

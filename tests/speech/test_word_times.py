@@ -45,6 +45,7 @@ def plain(text):
 # ---- recordings with pauses between them ----
 
 
+@pytest.mark.slow
 @pytest.mark.peers
 @pytest.mark.parametrize(
     ("names", "seconds", "noise"),

@@ -82,6 +82,7 @@ def test_the_target_language_is_the_models(translator, tmp_path):
     assert Translator(tmp_path).translate(["Yes."], "en", "pt")[0].text == "Sim."
 
 
+@pytest.mark.slow
 def test_neighbours_backends_and_threads_change_nothing(backend, translator):
     with use(backend="numpy"):
         alone = [translator.translate([text])[0] for text in TEXTS]
