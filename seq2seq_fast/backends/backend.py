@@ -7,6 +7,7 @@ whose functions of the same names say what each result is.
 from __future__ import annotations
 
 import abc
+from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,6 +43,11 @@ class Backend(abc.ABC):
     def __init__(self, threads: int, threads_from: str) -> None:
         self.threads = threads
         self.threads_from = threads_from  # what decided their number, as info() names it
+
+    @property
+    def settings(self) -> Hashable:
+        """What two backends that do the same have in common."""
+        return self.name, self.isa, self.threads
 
     @abc.abstractmethod
     def attention(

@@ -22,12 +22,12 @@ def integer_products(query: Array, key: Array, scale: float) -> Array:
     q, query_scales = quantise(query, np.float32(0))
     k, key_scales = quantise(key, np.float32(0))
     one = np.float32(1)
-    return _sums_of_integers(q, k.swapaxes(-1, -2)) * (
+    return sums_of_integers(q, k.swapaxes(-1, -2)) * (
         (np.float32(scale) / query_scales) * (one / key_scales).swapaxes(-1, -2)
     )
 
 
-def _sums_of_integers(a: Array, b: Array) -> Array:
+def sums_of_integers(a: Array, b: Array) -> Array:
     """a @ b in float32. Far below 2^53, float64 holds the sums exactly, in any order."""
     return (a.astype(np.float64) @ b.astype(np.float64)).astype(np.float32)
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     pass
 from .float_state import under_contract
 from .functions import canonical, erf, exp, log, sigmoid, tanh
-from .integers import _sums_of_integers, quantise
+from .integers import quantise, sums_of_integers
 from .sums import ordered_matmul, row_sum
 
 Array = np.ndarray[Any, Any]
@@ -76,7 +76,7 @@ def integer_linear(
     """
     rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
     q, scale = quantise(rows, np.float32(input_scale))
-    y = _sums_of_integers(q, weight) * (np.float32(1) / (scale * scales))
+    y = sums_of_integers(q, weight) * (np.float32(1) / (scale * scales))
     return _epilogue(x, y, bias, activation, residual, gate)
 
 

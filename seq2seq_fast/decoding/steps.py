@@ -41,8 +41,7 @@ def steps_of(model: EncoderDecoder, state: State, beams: int, *, attention: bool
     room = SOME_MEMORY
     while room < longest:
         room *= 2
-    backend = current()
-    kind = (backend.name, backend.isa, backend.threads, beams, room)
+    kind = (current().settings, beams, room)
     try:
         steps: RecordedSteps = model.idle_steps[kind].pop()
     except (KeyError, IndexError):

@@ -100,7 +100,7 @@ class EncoderDecoder(FromFiles, Part):
     @property
     def nbytes(self) -> int:
         """Bytes of all weights, each counted once."""
-        return sum(array.nbytes for array in _distinct_arrays(self))
+        return sum(array.nbytes for array in distinct_arrays(self))
 
     @under_contract
     def encode(self, sources: Sequence[Any]) -> Memory:
@@ -400,7 +400,7 @@ class EncoderDecoder(FromFiles, Part):
         return mean_over_heads(weights)[0] if head is None else weights[0, head]
 
 
-def _distinct_arrays(part: Any) -> list[Array]:
+def distinct_arrays(part: Any) -> list[Array]:
     """Every array that a model is made of, once."""
     found: dict[int, Array] = {}
 

@@ -97,18 +97,18 @@ class SpeechVocabulary(FromFiles):
                 if token in among
             }
         self._file = file
-        self._tokenizer = _guarded(file, lambda: _byte_level(tokens, merges))
+        self._tokenizer = guarded(file, lambda: _byte_level(tokens, merges))
         origin.of(self)
 
     def encode(self, text: str) -> list[int]:
         """The tokens of a text."""
         text = text.encode("utf-8", "replace").decode("utf-8")  # half a surrogate pair is no text
-        return _guarded(self._file, lambda: cast("list[int]", self._tokenizer.encode(text).ids))
+        return guarded(self._file, lambda: cast("list[int]", self._tokenizer.encode(text).ids))
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of tokens; those that are no text are left out."""
         text = [i for i in ids if i < self.end]
-        return _guarded(self._file, lambda: cast(str, self._tokenizer.decode(text)))
+        return guarded(self._file, lambda: cast(str, self._tokenizer.decode(text)))
 
     def words(self, ids: Sequence[int], language: str) -> list[tuple[str, int]]:
         """The words that tokens of text make, each with its spaces and number of tokens; where
@@ -194,7 +194,7 @@ def _byte_level(tokens: dict[str, int], merges: list[tuple[str, str]]) -> Any:
     return made
 
 
-def _guarded(file: Path, run: Callable[[], R]) -> R:
+def guarded(file: Path, run: Callable[[], R]) -> R:
     """What the library gives; what it raises names the file. A panic of its Rust is no Exception,
     nor is what stops a program, which passes."""
     try:

@@ -13,7 +13,7 @@ from conftest import assert_same_bits
 from seq2seq_fast import Transcriber, Translator, load
 from seq2seq_fast.demo import find_speech_model, find_translation_model
 from seq2seq_fast.models.convert import convert
-from seq2seq_fast.models.encoder_decoder import _distinct_arrays
+from seq2seq_fast.models.encoder_decoder import distinct_arrays
 
 TEXT = "How are you today? The house is 12.5 m wide."
 
@@ -52,7 +52,7 @@ def test_weights(tmp_path, weights, parts):
     random_whisper.write_hugging_face(source, parts=parts)
     convert(source, target, weights=weights)
     new, old = load(target), load(source, weights=weights)
-    for one, other in zip(_distinct_arrays(new), _distinct_arrays(old), strict=True):
+    for one, other in zip(distinct_arrays(new), distinct_arrays(old), strict=True):
         assert_same_bits(one, other)
     assert {file.name for file in target.iterdir()} == {
         "config.json", "model.safetensors", "tokenizer.json"

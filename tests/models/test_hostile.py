@@ -610,12 +610,12 @@ def test_panels_anywhere_in_a_file(tmp_path):
 CUT = """
 import os, sys
 from seq2seq_fast import load
-from seq2seq_fast.models.encoder_decoder import _distinct_arrays
+from seq2seq_fast.models.encoder_decoder import distinct_arrays
 
 file, stays_mapped = sys.argv[1:]
 model = load(file)
 os.truncate(file, 0)
-for array in _distinct_arrays(model):
+for array in distinct_arrays(model):
     if array.ndim < 3 or not stays_mapped:
         array.tobytes()
 print("alive")

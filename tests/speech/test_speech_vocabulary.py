@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from seq2seq_fast.demo import find_speech_model
 from seq2seq_fast.speech.languages import language_code
-from seq2seq_fast.speech.vocabulary import SpeechVocabulary, _guarded
+from seq2seq_fast.speech.vocabulary import SpeechVocabulary, guarded
 
 SIZE = random_whisper.VOCABULARY
 PUBLISHED = 51864  # tokens of tiny.en
@@ -196,7 +196,7 @@ def test_a_panic_of_the_library_is_an_error(tmp_path):
         raise error
 
     with pytest.raises(ValueError, match=r"x\.json: not a tokenizer: no"):
-        _guarded("x.json", lambda: fails(Panic("no")))
+        guarded("x.json", lambda: fails(Panic("no")))
     for error in (KeyboardInterrupt, SystemExit):
         with pytest.raises(error):
-            _guarded("x.json", lambda error=error: fails(error()))
+            guarded("x.json", lambda error=error: fails(error()))
