@@ -100,7 +100,7 @@ def test_marian_has_norms_before_and_after(backend, tmp_path):
         for norm, suffix in ((place.norm, "_pre"), (place.second, "")):
             assert_same_bits(norm.gamma, tensors[f"{name}_ln_scale{suffix}"][0])
             assert_same_bits(norm.beta, tensors[f"{name}_ln_bias{suffix}"][0])
-    assert load(tmp_path).generate([[5, 3, 0]], max_length=4)[0].tokens
+    assert load(tmp_path).generate([[5, 3, 0]], max_new_tokens=4)[0].tokens
     for missing in (f"{norms[0]}_pre", norms[0]):
         some = {name: tensor for name, tensor in tensors.items() if name != missing}
         (tmp_path / "model.bin").write_bytes(tiny_marian.model_file(some, config))

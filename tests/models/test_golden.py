@@ -32,8 +32,8 @@ def sources(model):
 
 def results(model):
     """Of a greedy search and of one with beams: tokens and scores."""
-    greedy = model.generate(sources(model), max_length=6, min_length=3)
-    beams = model.generate(sources(model), max_length=6, beam_size=2, n_best=2)
+    greedy = model.generate(sources(model), max_new_tokens=6, min_new_tokens=2)
+    beams = model.generate(sources(model), max_new_tokens=6, num_beams=2, num_return_sequences=2)
     every = [*greedy, *(one for some in beams for one in some)]
     return [[one.tokens, one.score, one.token_scores] for one in every]
 
