@@ -87,7 +87,7 @@ def test_stored(tmp_path, rng):
     for some in (slice(None), slice(1, 3), slice(4, 9), slice(3, 3), slice(-2, None)):
         assert_same_bits(array[some], values[some].astype(np.float32))
     assert_same_bits(np.asarray(array), values.astype(np.float32))
-    array.path.write_bytes(bytes(40))
+    array.source.path.write_bytes(bytes(40))
     assert_same_bits(array[:1], np.zeros((1, 2, 3), np.float32))
     with pytest.raises(ValueError, match="array: was cut short while it was read"):
         array[2:4]
