@@ -235,8 +235,8 @@ def test_placements(backend, rng):
         (SublayerNorm(one, "post"), x, one(y)),
         (SublayerNorm(one, "both", two), one(x), two(y)),
     ):
-        assert_same_bits(place.before(x), before)
-        assert_same_bits(place.after(y), after)
+        assert_same_bits(place.before(EAGER, x), before)
+        assert_same_bits(place.after(EAGER, y), after)
 
 
 @pytest.mark.parametrize(
