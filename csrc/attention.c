@@ -175,7 +175,7 @@ static int is_in(uint64_t *set, int64_t block)
 static void ask_for_row(const char *p, ptrdiff_t ahead, int64_t bytes)
 {
     for (int64_t i = 0; i < bytes; i += CACHE_LINE)
-        ask_for(p, ahead + i);
+        prefetch_l2(p, ahead + i);
 }
 
 /* Whether the block's scores lie in a slot of their own. */
@@ -207,7 +207,7 @@ static int64_t few_dots(unit *u, int64_t block, int first, int count, int64_t fr
     for (; j + 2 * S2S_LANES <= to; j += 2 * S2S_LANES) {
         char *const scores = scores_of(u, block, first);
         for (int64_t c = 0; c == 0 || c < p->width; c += S2S_BLOCK)
-            jb->in->dots(count, query_of(u, c, first), u->k + j * p->key.row + c * element,
+            jb->in->small_dot(count, query_of(u, c, first), u->k + j * p->key.row + c * element,
                          p->key.row / element, (int)min64(S2S_BLOCK, p->width - c), ROWS_AHEAD,
                          scores + (j - block) * (ptrdiff_t)jb->compute->element_size, S2S_LDA,
                          c > 0, c + S2S_BLOCK >= p->width ? jb->scale : 1);
@@ -237,7 +237,7 @@ static const char *panels_of(unit *u, int64_t from, int64_t to)
         const int count = (int)min64(S2S_LANES, to - j);
         char *const panel = u->panels + (j - first) * size;
         if (jb->integer)
-            jb->integer->pack((const float *)(u->k + j * p->key.row),
+            jb->integer->pack_keys((const float *)(u->k + j * p->key.row),
                               p->key.row / (ptrdiff_t)sizeof(float), count, p->width, ROWS_AHEAD,
                               (uint8_t *)panel);
         else if (p->packed) {
@@ -248,9 +248,9 @@ static const char *panels_of(unit *u, int64_t from, int64_t to)
             const int64_t bytes = count * p->width * (int64_t)jb->in->element_size;
             ask_for_row(at, HEADS_AHEAD * p->key.head, bytes);
             jb->in->widen(at, count * p->width, rows);
-            jb->compute->pack(rows, p->width, S2S_LANES, p->width, 0, panel);
+            jb->compute->pack_keys(rows, p->width, S2S_LANES, p->width, 0, panel);
         } else
-            jb->in->pack(u->k + j * p->key.row, p->key.row / (ptrdiff_t)jb->in->element_size,
+            jb->in->pack_keys(u->k + j * p->key.row, p->key.row / (ptrdiff_t)jb->in->element_size,
                          count, p->width, ROWS_AHEAD, panel);
     }
     return panels;
@@ -360,7 +360,7 @@ static void score(unit *u, int64_t block, int first, int count)
         if (from[r] < to[r] && (u->mask || u->bias))
             mask_row(u, block, first + r, from[r], to[r]);
     }
-    jb->compute->greatest(count, scores_of(u, block, first), from, to, u->greatest + first);
+    jb->compute->row_max(count, scores_of(u, block, first), from, to, u->greatest + first);
 }
 
 /* The block's values [seen.from, seen.to) in panels, where so many rows use them that copying pays:
@@ -373,7 +373,7 @@ static void copy_values(unit *u, int64_t block, range seen)
         return;
     if (jb->kept)
         seen = (range){block, min64(block + S2S_BLOCK, u->span.keys)};
-    jb->in->split(u->v + seen.from * p->value.row, p->value.row / (ptrdiff_t)jb->in->element_size,
+    jb->in->pack_values(u->v + seen.from * p->value.row, p->value.row / (ptrdiff_t)jb->in->element_size,
                   (int)(seen.to - seen.from), p->value_width, COPY_AHEAD, copy_of(u, seen.from));
 }
 
@@ -400,7 +400,7 @@ static void add_context(unit *u, int64_t block, int first, int count, range seen
     jb->in->tile(count, (int)whole, weights, values, row, S2S_LANES, 2 * ROWS_AHEAD * row, depth,
                  context, stride, add, 1);
     if (left) {
-        jb->in->split(values + whole * S2S_LANES * element, row, depth, left, 0, u->tail);
+        jb->in->pack_values(values + whole * S2S_LANES * element, row, depth, left, 0, u->tail);
         jb->compute->tile(count, 1, weights, u->tail, S2S_LANES, 0, 0, depth,
                           context + whole * S2S_LANES * size, stride, add, 1);
     }
@@ -421,7 +421,7 @@ static void weigh(unit *u, int64_t block, int *started)
         const range seen = visible(u, r, n, block, block + S2S_BLOCK);
         if (seen.from >= seen.to)
             continue;
-        jb->compute->weigh(n, scores_of(u, block, r), from + r, to + r,
+        jb->compute->exp_and_sum(n, scores_of(u, block, r), from + r, to + r,
                            (int)(seen.from - block) / S2S_LANES * S2S_LANES,
                            (int)round_up(seen.to - block, S2S_LANES), u->greatest + r, u->sums + r);
         add_context(u, block, r, n, seen, started[r / chunk]);
@@ -447,7 +447,7 @@ static void context_visible(unit *u, int r)
         score(u, block, r, 1);
         char *const scores = scores_of(u, block, r);
         memcpy(weights, scores, (size_t)(S2S_BLOCK * size));
-        jb->compute->weigh(1, weights, &from, &to, from / S2S_LANES * S2S_LANES,
+        jb->compute->exp_and_sum(1, weights, &from, &to, from / S2S_LANES * S2S_LANES,
                            (int)round_up(to, S2S_LANES), &greatest, &sum);
         jb->in->context_visible(scores + from * size, weights + from * size, to - from,
                                 u->v + (block + from) * p->value.row,
@@ -479,13 +479,13 @@ static void store(unit *u, int r, int sees_none)
         if (u->sums[r] != u->sums[r]) { /* 0 / NaN is what hidden keys weigh, too */
             memset(u->bias_row, 0, (size_t)(S2S_BLOCK * size));
             for (int64_t j = 0; j < p->keys; j += S2S_BLOCK)
-                jb->out->divide(u->bias_row, u->sums[r], min64(S2S_BLOCK, p->keys - j),
+                jb->out->normalize(u->bias_row, u->sums[r], min64(S2S_BLOCK, p->keys - j),
                                 weights + j * element);
         }
         for (int64_t block = u->block; block < u->end && !sees_none; block += S2S_BLOCK) {
             int from, to;
             clip(u, block, r, 1, &from, &to);
-            jb->out->divide(scores_of(u, block, r) + from * size, u->sums[r], to - from,
+            jb->out->normalize(scores_of(u, block, r) + from * size, u->sums[r], to - from,
                             weights + (block + from) * element);
         }
     }
@@ -497,11 +497,11 @@ static void store(unit *u, int r, int sees_none)
     }
     if (sees_none)
         memset(out, 0, (size_t)(p->value_width * element));
-    else if (jb->out->divide(context, u->sums[r], p->value_width, out)
+    else if (jb->out->normalize(context, u->sums[r], p->value_width, out)
              && u->sums[r] == u->sums[r]) {
         /* A hidden key's value may have been NaN or infinite, and 0 * that is NaN. */
         context_visible(u, r);
-        jb->out->divide(context, u->sums[r], p->value_width, out);
+        jb->out->normalize(context, u->sums[r], p->value_width, out);
     }
 }
 

@@ -1,10 +1,10 @@
-/* The contract between the frames (attention.c) and the kernels that are compiled once per
- * instruction set (isa/kernels.c): one table of functions for each set and element type.
+/* The contract between the drivers (attention.c, layers.c) and the kernels that are compiled once
+ * per instruction set (isa/kernels.c): one table of functions for each set and element type.
  *
  * An element type is how numbers lie in the caller's arrays; the compute type is what they are
  * widened to, exactly, before anything happens to them: float for the half types, else the same.
- * Matrices pass as void pointers. Strides count elements. `ahead`: how many rows or elements
- * further on lies what will be needed soon, and is asked for from memory; it need not exist.
+ * Matrices pass as void pointers. Strides count elements. `ahead` is a prefetch distance: how many
+ * rows or elements further on lies what is needed soon. Nothing need be there.
  *
  * "Panel": sixteen rows of a matrix transposed, [depth][16], so that lane r is row r.
  * "Block": up to 256 columns of a matrix's rows, S2S_LDA elements from row to row. The 256 is the
@@ -22,9 +22,9 @@
 enum { S2S_LANES = 16, S2S_BLOCK = 256, S2S_LDA = S2S_BLOCK + S2S_LANES, S2S_DOT_ROWS = 4 };
 enum { CACHE_LINE = 64 };
 
-/* Asks for the memory `bytes` from p, wherever that is: nothing happens if there is none. Into the
- * second-level cache, which can have more requests under way than the first. */
-static inline void ask_for(const void *p, ptrdiff_t bytes)
+/* Prefetches what lies `bytes` from p, where nothing need be. Into the second-level cache, which can
+ * have more requests under way than the first. */
+static inline void prefetch_l2(const void *p, ptrdiff_t bytes)
 {
     __builtin_prefetch((const void *)((uintptr_t)p + (uintptr_t)bytes), 0, 2);
 }
@@ -41,18 +41,18 @@ typedef struct {
 
     /* rows [count <= 16][depth] of elements, `stride` apart -> panel [depth][16]; missing rows
      * become zeros. `ahead` counts rows. */
-    void (*pack)(const void *rows, ptrdiff_t stride, int count, int64_t depth, ptrdiff_t ahead,
-                 void *panel);
+    void (*pack_keys)(const void *rows, ptrdiff_t stride, int count, int64_t depth,
+                      ptrdiff_t ahead, void *panel);
 
     /* rows [count <= 256][width] of elements, `stride` apart -> panels of sixteen columns, each
      * [256][16], of which `count` lines are written; missing columns become zeros. `ahead` counts
      * rows. */
-    void (*split)(const void *rows, ptrdiff_t stride, int count, int64_t width, ptrdiff_t ahead,
-                  void *panels);
+    void (*pack_values)(const void *rows, ptrdiff_t stride, int count, int64_t width,
+                        ptrdiff_t ahead, void *panels);
 
-    /* What `pack` of 32 rows of keys and `tile` would give, for up to S2S_DOT_ROWS rows of `a`. */
-    void (*dots)(int rows, const void *a, const void *keys, ptrdiff_t stride, int depth,
-                 ptrdiff_t ahead, void *c, ptrdiff_t c_stride, int add, double scale);
+    /* What `pack_keys` of 32 rows and `tile` would give, for up to S2S_DOT_ROWS rows of `a`. */
+    void (*small_dot)(int rows, const void *a, const void *keys, ptrdiff_t stride, int depth,
+                      ptrdiff_t ahead, void *c, ptrdiff_t c_stride, int add, double scale);
 
     /* a: one block [rows][depth <= 256]; b: `cols` panels [depth][16] of elements, panel g at
      * b + g * b_panel, its lines b_stride apart; c: [rows][16 * cols], rows c_stride apart.
@@ -70,7 +70,7 @@ typedef struct {
     /* ---- where elements go out: rounded from the compute type ---- */
 
     /* out = x / sum over n elements, NaN canonical; returns non-zero if there was a NaN. */
-    int (*divide)(const void *x, double sum, int64_t n, void *out);
+    int (*normalize)(const void *x, double sum, int64_t n, void *out);
 
     /* ---- between: one block of scores, S2S_LDA from row to row, all in the compute type ----
      * A row's visible keys are [from, to) of the block, which is empty where from >= to. */
@@ -83,41 +83,41 @@ typedef struct {
     void (*mask)(void *row, int from, int to, const void *bias, ptrdiff_t bias_step,
                  const uint8_t *mask, ptrdiff_t mask_step);
 
-    /* Each row: hidden scores beside the visible ones become -inf, so that `weigh` need not look at
-     * its borders; greatest[r] is raised to the row's greatest score. NaN is passed over, since it
-     * shows in the weights. */
-    void (*greatest)(int rows, void *scores, const int *from, const int *to, double *greatest);
+    /* Each row: hidden scores beside the visible ones become -inf, so that `exp_and_sum` need not
+     * look at its borders; row_max[r] is raised to the row's greatest score. NaN is passed over,
+     * since it shows in the weights. */
+    void (*row_max)(int rows, void *scores, const int *from, const int *to, double *row_max);
 
-    /* Each row: exp(score - greatest) in place, 0 for hidden keys from `begin` to `end` (multiples
+    /* Each row: exp(score - row_max) in place, 0 for hidden keys from `begin` to `end` (multiples
      * of 16). sums[r] grows by the block's row sum. */
-    void (*weigh)(int rows, void *scores, const int *from, const int *to, int begin, int end,
-                  const double *greatest, double *sums);
+    void (*exp_and_sum)(int rows, void *scores, const int *from, const int *to, int begin, int end,
+                        const double *row_max, double *sums);
 
-    /* sum + exp(sink - greatest). */
-    double (*add_sink)(double sum, double sink, double greatest);
+    /* sum + exp(sink - row_max). */
+    double (*add_sink)(double sum, double sink, double row_max);
 } s2s_kernels;
 
 /* The layers of models, in float. Rows need not be padded, but for `c` and weight_scales. */
 typedef struct {
-    /* out [rows][cols] = activation(c + bias), plus or (with `multiply`) times other: the end of a
-     * linear layer. c is a block. bias and other may be null. */
-    void (*finish)(int rows, int64_t cols, const float *c, const float *bias, int activation,
-                   const float *other, ptrdiff_t other_stride, int multiply, float *out,
-                   ptrdiff_t out_stride);
+    /* The epilogue of a linear layer: out [rows][cols] = activation(c + bias), plus the operand, a
+     * residual, or times it, a gate. c is a block. bias and operand may be null. */
+    void (*epilogue)(int rows, int64_t cols, const float *c, const float *bias, int activation,
+                     const float *operand, ptrdiff_t operand_stride, int is_gate, float *out,
+                     ptrdiff_t out_stride);
 
     /* One row [n], its blocks of 256 so far apart: layer norm; without beta, RMS norm. */
     void (*norm)(int64_t n, const float *x, ptrdiff_t x_block, const float *gamma,
                  const float *beta, double eps, float *out, ptrdiff_t out_block);
 
     /* One row of an SSRU: gates [2 n] are the candidate and the forget gate's argument. */
-    void (*recur)(int64_t n, const float *gates, const float *cell, const float *other,
-                  float *new_cell, float *out);
+    void (*ssru_step)(int64_t n, const float *gates, const float *cell, const float *residual,
+                      float *new_cell, float *out);
 
     /* One row of logits [n]: the k <= n greatest, in order, with their log-probabilities;
-     * statistics: what is subtracted from a logit, and then again, to give its own. What lies
-     * `ahead` bytes after the row is asked for. */
-    void (*best)(int64_t n, const float *x, ptrdiff_t ahead, int k, int64_t *ids,
-                 float *log_probabilities, float *statistics);
+     * statistics: what is subtracted from a logit, and then again, to give its own. `ahead` counts
+     * bytes. */
+    void (*topk_log_softmax)(int64_t n, const float *x, ptrdiff_t ahead, int k, int64_t *ids,
+                             float *log_probabilities, float *statistics);
 } s2s_layer_kernels;
 
 /* Products of eight-bit integers, exact in 32 bits. Weights lie in panels [inputs / 4][16][4], plus
@@ -127,8 +127,8 @@ typedef struct {
     size_t input_size; /* bytes of one input */
     int tile_rows;     /* the number of rows at which `tile` is at its fastest */
 
-    /* to [n rounded up to 4] = x * scale, rounded to -127 .. 127; a scale of 0 asks for the row's
-     * own. Returns the scale, NaN if the row is not finite; sum: of the integers. The blocks of x
+    /* to [n rounded up to 4] = x * scale, rounded to -127 .. 127; a scale of 0 stands for the
+     * row's own. Returns the scale, NaN if the row is not finite; sum: of the integers. The blocks of x
      * are x_block apart. */
     float (*quantise)(int64_t n, const float *x, ptrdiff_t x_block, float scale, void *to,
                       int32_t *sum);
@@ -143,8 +143,8 @@ typedef struct {
 
     /* rows [count <= 16][width], `stride` apart, each with its own scale -> panel and factors;
      * missing rows become zeros. `ahead` counts rows. */
-    void (*pack)(const float *rows, ptrdiff_t stride, int count, int64_t width, ptrdiff_t ahead,
-                 uint8_t *panel);
+    void (*pack_keys)(const float *rows, ptrdiff_t stride, int count, int64_t width,
+                      ptrdiff_t ahead, uint8_t *panel);
 
     /* Blocks of sums of `cols` panels to scores: a sum times (scale / the row's * the key's
      * factor). factors: of the first panel, those of the others b_panel bytes apart. */

@@ -128,7 +128,7 @@ static void ask_for_panels(matrix_rows rows, int64_t first, int count, int64_t o
 {
     for (int g = 0; g < cols && rows.at; g++)
         for (int r = 0; r < count; r++)
-            ask_for(number_at(rows, first + r, output + g * S2S_LANES), 0);
+            prefetch_l2(number_at(rows, first + r, output + g * S2S_LANES), 0);
 }
 
 static void multiply(void *job, int64_t unit, void *scratch)
@@ -178,7 +178,7 @@ static void multiply(void *job, int64_t unit, void *scratch)
         const int64_t outputs = min64(cols * S2S_LANES, m->outputs - output);
         for (int64_t j = 0, next; j < outputs; j = next) {
             next = min64(outputs, j + jb->out.width - (output + j) % jb->out.width);
-            jb->layer->finish(rows, next - j, sums + j, m->bias ? m->bias + output + j : NULL,
+            jb->layer->epilogue(rows, next - j, sums + j, m->bias ? m->bias + output + j : NULL,
                               jb->activation,
                               jb->other.at ? number_at(jb->other, first, output + j) : NULL,
                               jb->other.row, jb->multiply,
@@ -420,7 +420,7 @@ static void recur_rows(void *job, int64_t unit, void *scratch)
     (void)unit;
     (void)scratch;
     for (int64_t r = 0; r < jb->rows; r++)
-        jb->layer->recur(jb->n, jb->gates + 2 * r * jb->n, jb->cell + r * jb->n,
+        jb->layer->ssru_step(jb->n, jb->gates + 2 * r * jb->n, jb->cell + r * jb->n,
                          jb->other + r * jb->n, jb->new_cell + r * jb->n, jb->out + r * jb->n);
 }
 
@@ -446,7 +446,7 @@ static void best_of_row(void *job, int64_t r, void *scratch)
     (void)scratch;
     /* The next row is asked for while this one's exponentials are computed. */
     const ptrdiff_t next = r + 1 < jb->rows ? jb->stride * (ptrdiff_t)sizeof(float) : 0;
-    jb->layer->best(jb->n, jb->logits + r * jb->stride, next, jb->k, jb->ids + r * jb->k,
+    jb->layer->topk_log_softmax(jb->n, jb->logits + r * jb->stride, next, jb->k, jb->ids + r * jb->k,
                     jb->log_probabilities + r * jb->k, jb->statistics + 2 * r);
 }
 

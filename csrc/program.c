@@ -84,7 +84,7 @@ static void append(const s2s_op *op, int isa, int64_t rows)
                 for (int64_t c = 0; c < width; c++)
                     panel[c * S2S_LANES + lane] = key[h * width + c];
             if (fills) {
-                kernels->pack(panel, width, S2S_LANES, width, 0, op->out[2]);
+                kernels->pack_keys(panel, width, S2S_LANES, width, 0, op->out[2]);
                 memcpy(panel, op->out[2], (size_t)(width * S2S_LANES) * sizeof *panel);
             }
             memcpy(value_of(op, r, h, at), value + h * value_width,

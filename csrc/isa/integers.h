@@ -1,9 +1,6 @@
 /* Products of eight-bit integers in plain C, for instruction sets without better: compilers
  * vectorise the sixteen columns. */
 #define I8_TARGET
-#define I8_ROWS 1
-#define I8_COLS 1
-#define I8_PAIR_ROWS 0
 typedef int16_t i8_input;
 typedef const uint8_t *i8_line;
 typedef struct {

@@ -4,6 +4,7 @@
 #include <math.h>
 
 #include "../kernels.h"
+#include "../tuning.h"
 #include "coefficients.h"
 #include "half.h"
 
@@ -44,31 +45,18 @@
 #define UNROLL _Pragma("GCC unroll 32")
 #endif
 
-/* A tile function takes as many rows at once as it has, up to MOST, over all panels from g on, with
- * its own TILE(rows, cols); `done` says how many it took. */
-#define ROWS_AT_ONCE(R, MOST)                                                                      \
-    if (rows >= (R) && (R) <= (MOST)) {                                                            \
-        done = (R);                                                                                \
-        for (; g < cols; g++)                                                                      \
-            TILE((R) <= (MOST) ? (R) : 1, 1);                                                      \
-    }
-#define MOST_ROWS_OF(MOST)                                                                         \
-    ROWS_AT_ONCE(24, MOST)                                                                         \
-    else ROWS_AT_ONCE(16, MOST)                                                                    \
-    else ROWS_AT_ONCE(12, MOST)                                                                    \
-    else ROWS_AT_ONCE(8, MOST)                                                                     \
-    else ROWS_AT_ONCE(6, MOST)                                                                     \
-    else ROWS_AT_ONCE(4, MOST)                                                                     \
-    else ROWS_AT_ONCE(3, MOST)                                                                     \
-    else ROWS_AT_ONCE(2, MOST)                                                                     \
-    else ROWS_AT_ONCE(1, MOST)
+/* A loop of constant length n over i, unrolled, so that what it indexes lives in registers. */
+#define UNROLLED(i, n) UNROLL for (int i = 0; i < (n); i++)
 
-/* Tiles of that many rows ask for the lines of their panel so many steps ahead: a step has time for
- * one more instruction, and their rows of `a` leave little room in the first-level cache. */
-enum { MANY_ROWS = 12, LINES_AHEAD = 24 };
+/* Whether a tile takes `count` rows at once of those that are left, where a set's tiles have up to
+ * `max`: all but `rows` are constants. */
+static ALWAYS_INLINE int takes(const int count, const int max, int rows)
+{
+    return count <= max && rows >= count;
+}
 
-/* ask_for() into the first-level cache: for what is needed next. */
-static inline void fetch(const void *p, ptrdiff_t bytes)
+/* prefetch_l2() into the first-level cache: for what is needed next. */
+static inline void prefetch_l1(const void *p, ptrdiff_t bytes)
 {
     __builtin_prefetch((const void *)((uintptr_t)p + (uintptr_t)bytes), 0, 3);
 }
@@ -116,10 +104,10 @@ static inline void fetch(const void *p, ptrdiff_t bytes)
 #define TABLE(E, ELEMENT, C, COMPUTE)                                                              \
     {                                                                                              \
         .element_size = sizeof(ELEMENT), .compute_type = COMPUTE, .tile_rows = C##_ROWS,           \
-        .widen = E##_widen, .pack = E##_pack, .split = E##_split, .dots = E##_dots,                \
-        .tile = E##_tile,                                                                          \
-        .context_visible = E##_context_visible, .divide = E##_divide, .softcap = C##_softcap,      \
-        .mask = C##_mask, .greatest = C##_greatest, .weigh = C##_weigh, .add_sink = C##_add_sink   \
+        .widen = E##_widen, .pack_keys = E##_pack_keys, .pack_values = E##_pack_values,            \
+        .small_dot = E##_small_dot, .tile = E##_tile, .context_visible = E##_context_visible,      \
+        .normalize = E##_normalize, .softcap = C##_softcap, .mask = C##_mask,                      \
+        .row_max = C##_row_max, .exp_and_sum = C##_exp_and_sum, .add_sink = C##_add_sink           \
     }
 const s2s_kernels KERNELS[S2S_FLOAT_TYPES] = {
     [S2S_FLOAT32] = TABLE(f32, float, f32, S2S_FLOAT32),
@@ -128,9 +116,9 @@ const s2s_kernels KERNELS[S2S_FLOAT_TYPES] = {
     [S2S_BFLOAT16] = TABLE(bf16, uint16_t, f32, S2S_FLOAT32),
 };
 
-const s2s_layer_kernels LAYER_KERNELS = {
-    .finish = finish, .norm = norm, .recur = recur, .best = best};
+const s2s_layer_kernels LAYER_KERNELS = {.epilogue = epilogue, .norm = norm, .ssru_step = ssru_step,
+                                         .topk_log_softmax = topk_log_softmax};
 const s2s_integer_kernels INTEGER_KERNELS = {
     .input_size = sizeof(i8_input), .tile_rows = I8_ROWS,
     .quantise = quantise, .tile = integer_tile, .dequantise = dequantise,
-    .pack = pack_integers, .score = score_integers};
+    .pack_keys = pack_integer_keys, .score = score_integers};

@@ -7,31 +7,33 @@ typedef struct {
     T(reg) r[T(regs)];
 } T(vec);
 
-#define EACH_REG for (int i = 0; i < T(regs); i++)
-
 static inline T(vec) T(load)(const REAL *p)
 {
     T(vec) a;
-    EACH_REG a.r[i] = T(r_load)(p + i * T(WIDTH));
+    for (int i = 0; i < T(regs); i++)
+        a.r[i] = T(r_load)(p + i * T(WIDTH));
     return a;
 }
 
 static inline void T(store)(REAL *p, T(vec) a)
 {
-    EACH_REG T(r_store)(p + i * T(WIDTH), a.r[i]);
+    for (int i = 0; i < T(regs); i++)
+        T(r_store)(p + i * T(WIDTH), a.r[i]);
 }
 
 static inline T(vec) T(set1)(REAL x)
 {
     T(vec) a;
-    EACH_REG a.r[i] = T(r_set1)(x);
+    for (int i = 0; i < T(regs); i++)
+        a.r[i] = T(r_set1)(x);
     return a;
 }
 
 #define BINARY(op)                                                                                 \
     static inline T(vec) T(op)(T(vec) a, T(vec) b)                                                 \
     {                                                                                              \
-        EACH_REG a.r[i] = T(r_##op)(a.r[i], b.r[i]);                                               \
+        for (int i = 0; i < T(regs); i++)                                                          \
+            a.r[i] = T(r_##op)(a.r[i], b.r[i]);                                                    \
         return a;                                                                                  \
     }
 BINARY(add)
@@ -45,55 +47,61 @@ BINARY(copysign)
 
 static inline T(vec) T(abs)(T(vec) a)
 {
-    EACH_REG a.r[i] = T(r_abs)(a.r[i]);
+    for (int i = 0; i < T(regs); i++)
+        a.r[i] = T(r_abs)(a.r[i]);
     return a;
 }
 
 /* a < b ? x : y and a == b ? x : y in each lane; a comparison with NaN is false. */
 static inline T(vec) T(if_less)(T(vec) a, T(vec) b, T(vec) x, T(vec) y)
 {
-    EACH_REG a.r[i] = T(r_if_less)(a.r[i], b.r[i], x.r[i], y.r[i]);
+    for (int i = 0; i < T(regs); i++)
+        a.r[i] = T(r_if_less)(a.r[i], b.r[i], x.r[i], y.r[i]);
     return a;
 }
 
 static inline T(vec) T(if_equal)(T(vec) a, T(vec) b, T(vec) x, T(vec) y)
 {
-    EACH_REG a.r[i] = T(r_if_equal)(a.r[i], b.r[i], x.r[i], y.r[i]);
+    for (int i = 0; i < T(regs); i++)
+        a.r[i] = T(r_if_equal)(a.r[i], b.r[i], x.r[i], y.r[i]);
     return a;
 }
 
 /* a - b * c in each lane, where b * c is exact. */
 static inline T(vec) T(sub_exact)(T(vec) a, T(vec) b, T(vec) c)
 {
-    EACH_REG a.r[i] = T(r_sub_exact)(a.r[i], b.r[i], c.r[i]);
+    for (int i = 0; i < T(regs); i++)
+        a.r[i] = T(r_sub_exact)(a.r[i], b.r[i], c.r[i]);
     return a;
 }
 
 /* Of each lane the number of a table of sixteen that its low four bits say. */
 static inline T(vec) T(lookup)(const REAL *table, T(vec) index)
 {
-    EACH_REG index.r[i] = T(r_lookup)(table, index.r[i]);
+    for (int i = 0; i < T(regs); i++)
+        index.r[i] = T(r_lookup)(table, index.r[i]);
     return index;
 }
 
-/* x < least ? 0 : y * 2^floor(n) in each lane, a normal number like y; t holds 16 n as an integer in
- * its low bits. */
+/* x < least ? 0 : y * 2^floor(n) in each lane, a normal number as y is; t holds 16 n as an integer
+ * in its low bits. */
 static inline T(vec) T(power_unless_less)(T(vec) y, T(vec) n, T(vec) t, T(vec) x, T(vec) least)
 {
-    EACH_REG y.r[i] = T(r_power_unless_less)(y.r[i], n.r[i], t.r[i], x.r[i], least.r[i]);
+    for (int i = 0; i < T(regs); i++)
+        y.r[i] = T(r_power_unless_less)(y.r[i], n.r[i], t.r[i], x.r[i], least.r[i]);
     return y;
 }
 
 /* The integer in a lane's low bits becomes its exponent field, the rest zero. */
 static inline T(vec) T(low_bits_to_exponent)(T(vec) a)
 {
-    EACH_REG a.r[i] = T(r_low_bits_to_exponent)(a.r[i]);
+    for (int i = 0; i < T(regs); i++)
+        a.r[i] = T(r_low_bits_to_exponent)(a.r[i]);
     return a;
 }
-#undef EACH_REG
 
-/* Folds: lanes 0..7 += 8..15, 0..3 += 4..7, 0..1 += 2..3, 0 += 1, and the like for max. First
- * whole registers, then the halves of the last one. */
+/* Horizontal sum and maximum, in the contract's order: lanes 0..7 += 8..15, 0..3 += 4..7, 0..1 +=
+ * 2..3, 0 += 1. First whole registers, then the halves of the last one. */
 #define FOLD(op)                                                                                   \
     static inline REAL T(fold_##op)(T(vec) a)                                                      \
     {                                                                                              \

@@ -1,8 +1,6 @@
 /* What the layers of models do beside matrix products, in float (see lanes.h for the vectors;
  * kernels.h says what each function is for; seq2seq_fast/contract what each computes). */
 
-#define STEP (T(GROUP_VECS) * S2S_LANES)
-
 /* ---- activations ---- */
 
 /* 1 / (1 + exp(-x)), from an exponential that cannot overflow. */
@@ -10,9 +8,9 @@ static ALWAYS_INLINE void sigmoid(const int vecs, f32_group *x)
 {
     const f32_vec zero = f32_set1(0), one = f32_set1(1);
     f32_group e;
-    EACH_VEC e.v[i] = f32_copysign(x->v[i], f32_set1(-1));
+    UNROLLED(i, vecs) e.v[i] = f32_copysign(x->v[i], f32_set1(-1));
     f32_exp_to_one(vecs, &e);
-    EACH_VEC x->v[i] = f32_div(f32_if_less(x->v[i], zero, e.v[i], one), f32_add(one, e.v[i]));
+    UNROLLED(i, vecs) x->v[i] = f32_div(f32_if_less(x->v[i], zero, e.v[i], one), f32_add(one, e.v[i]));
 }
 
 /* |x| times the polynomial of its piece. */
@@ -21,21 +19,21 @@ static MATH_INLINE void error_function(const int vecs, f32_group *x)
     static const float table[][S2S_LANES] = {ERF_TABLE};
     const f32_vec most = f32_set1(ERF_MOST), magic = f32_set1(WHOLE_MAGIC);
     f32_group a, d, index, y;
-    EACH_VEC a.v[i] = f32_min(most, f32_abs(x->v[i]));
-    EACH_VEC d.v[i] = f32_sub(f32_mul(a.v[i], f32_set1(4)), f32_set1(0.5f));
-    EACH_VEC index.v[i] = f32_add(d.v[i], magic);
-    EACH_VEC d.v[i] = f32_sub(d.v[i], f32_sub(index.v[i], magic));
-    EACH_VEC y.v[i] = f32_lookup(table[0], index.v[i]);
+    UNROLLED(i, vecs) a.v[i] = f32_min(most, f32_abs(x->v[i]));
+    UNROLLED(i, vecs) d.v[i] = f32_sub(f32_mul(a.v[i], f32_set1(4)), f32_set1(0.5f));
+    UNROLLED(i, vecs) index.v[i] = f32_add(d.v[i], magic);
+    UNROLLED(i, vecs) d.v[i] = f32_sub(d.v[i], f32_sub(index.v[i], magic));
+    UNROLLED(i, vecs) y.v[i] = f32_lookup(table[0], index.v[i]);
     UNROLL for (int c = 1; c < (int)(sizeof table / sizeof *table); c++)
-        EACH_VEC y.v[i] = f32_add(f32_mul(y.v[i], d.v[i]), f32_lookup(table[c], index.v[i]));
-    EACH_VEC y.v[i] = f32_mul(a.v[i], y.v[i]);
-    EACH_VEC x->v[i] = f32_copysign(y.v[i], x->v[i]);
+        UNROLLED(i, vecs) y.v[i] = f32_add(f32_mul(y.v[i], d.v[i]), f32_lookup(table[c], index.v[i]));
+    UNROLLED(i, vecs) y.v[i] = f32_mul(a.v[i], y.v[i]);
+    UNROLLED(i, vecs) x->v[i] = f32_copysign(y.v[i], x->v[i]);
 }
 
 /* x * (1 + y) / 2. */
 static ALWAYS_INLINE void half_of_one_plus(const int vecs, f32_group *x, const f32_group *y)
 {
-    EACH_VEC x->v[i] = f32_mul(f32_mul(x->v[i], f32_set1(0.5f)),
+    UNROLLED(i, vecs) x->v[i] = f32_mul(f32_mul(x->v[i], f32_set1(0.5f)),
                                f32_add(f32_set1(1), y->v[i]));
 }
 
@@ -44,27 +42,27 @@ static ALWAYS_INLINE void activate(const int vecs, int activation, f32_group *x)
     const f32_vec zero = f32_set1(0);
     f32_group y = *x;
     switch (activation) {
-    case S2S_RELU: EACH_VEC x->v[i] = f32_if_less(x->v[i], zero, zero, x->v[i]); break;
+    case S2S_RELU: UNROLLED(i, vecs) x->v[i] = f32_if_less(x->v[i], zero, zero, x->v[i]); break;
     case S2S_GELU:
-        EACH_VEC y.v[i] = f32_mul(x->v[i], f32_set1(GELU_ROOT));
+        UNROLLED(i, vecs) y.v[i] = f32_mul(x->v[i], f32_set1(GELU_ROOT));
         error_function(vecs, &y);
         half_of_one_plus(vecs, x, &y);
         break;
     case S2S_GELU_TANH:
-        EACH_VEC y.v[i] = f32_mul(f32_mul(x->v[i], x->v[i]), x->v[i]);
-        EACH_VEC y.v[i] = f32_add(x->v[i], f32_mul(f32_set1(GELU_CUBE), y.v[i]));
-        EACH_VEC y.v[i] = f32_mul(f32_set1(GELU_TANH), y.v[i]);
+        UNROLLED(i, vecs) y.v[i] = f32_mul(f32_mul(x->v[i], x->v[i]), x->v[i]);
+        UNROLLED(i, vecs) y.v[i] = f32_add(x->v[i], f32_mul(f32_set1(GELU_CUBE), y.v[i]));
+        UNROLLED(i, vecs) y.v[i] = f32_mul(f32_set1(GELU_TANH), y.v[i]);
         f32_tanh(vecs, &y);
         half_of_one_plus(vecs, x, &y);
         break;
     case S2S_GELU_SIGMOID:
-        EACH_VEC y.v[i] = f32_mul(f32_set1(GELU_SIGMOID), x->v[i]);
+        UNROLLED(i, vecs) y.v[i] = f32_mul(f32_set1(GELU_SIGMOID), x->v[i]);
         sigmoid(vecs, &y);
-        EACH_VEC x->v[i] = f32_mul(x->v[i], y.v[i]);
+        UNROLLED(i, vecs) x->v[i] = f32_mul(x->v[i], y.v[i]);
         break;
     case S2S_SILU:
         sigmoid(vecs, &y);
-        EACH_VEC x->v[i] = f32_mul(x->v[i], y.v[i]);
+        UNROLLED(i, vecs) x->v[i] = f32_mul(x->v[i], y.v[i]);
         break;
     case S2S_TANH: f32_tanh(vecs, x); break;
     case S2S_SIGMOID: sigmoid(vecs, x); break;
@@ -74,11 +72,11 @@ static ALWAYS_INLINE void activate(const int vecs, int activation, f32_group *x)
 
 /* ---- rows whose length need not be a multiple of sixteen, and whose blocks may lie apart ---- */
 
-/* Each block of 256 of a row [n], from number `at` on, `count` of them. */
-#define EACH_BLOCK(n)                                                                              \
-    for (int64_t at = 0, count; count = (n) - at < S2S_BLOCK ? (n) - at : S2S_BLOCK, at < (n);     \
-         at += S2S_BLOCK)
-#define BLOCK_AT(x, distance) ((x) + at / S2S_BLOCK * (distance))
+/* Where the block that begins with number `at` of a row is, its blocks so far apart. */
+static inline const float *block_of(const float *row, int64_t at, ptrdiff_t distance)
+{
+    return row + at / S2S_BLOCK * distance;
+}
 
 static inline f32_vec load_part(const float *p, int64_t n, float rest)
 {
@@ -107,44 +105,43 @@ static ALWAYS_INLINE void store_row(float *p, int64_t n, f32_vec x)
     memcpy(p, lanes, (size_t)n * sizeof *p);
 }
 
-/* ---- the end of a linear layer ---- */
+/* ---- the epilogue of a linear layer ---- */
 
-static ALWAYS_INLINE void finish_step(const int vecs, const float *c, int64_t left,
-                                      const float *bias, int activation, const float *other,
-                                      int multiply, float *out)
+/* `left` numbers of a row, up to a vector or a group of them. */
+static ALWAYS_INLINE void epilogue_step(const int vecs, const float *c, int64_t left,
+                                        const float *bias, int activation, const float *operand,
+                                        int is_gate, float *out)
 {
     f32_group y;
-    EACH_VEC y.v[i] = f32_load(c + i * S2S_LANES);
+    UNROLLED(i, vecs) y.v[i] = f32_load(c + i * S2S_LANES);
     if (bias)
-        EACH_VEC y.v[i] =
-            f32_add(y.v[i], load_row(bias + i * S2S_LANES, left - i * S2S_LANES, 0));
+        UNROLLED(i, vecs)
+            y.v[i] = f32_add(y.v[i], load_row(bias + i * S2S_LANES, left - i * S2S_LANES, 0));
     activate(vecs, activation, &y);
-    EACH_VEC {
+    UNROLLED(i, vecs) {
         const int64_t n = left - i * S2S_LANES;
-        if (other) {
-            const f32_vec o = load_row(other + i * S2S_LANES, n, 0);
-            y.v[i] = multiply ? f32_mul(y.v[i], o) : f32_add(y.v[i], o);
+        if (operand) {
+            const f32_vec o = load_row(operand + i * S2S_LANES, n, 0);
+            y.v[i] = is_gate ? f32_mul(y.v[i], o) : f32_add(y.v[i], o);
         }
         store_row(out + i * S2S_LANES, n, y.v[i]);
     }
 }
 
-static void finish(int rows, int64_t cols, const float *c, const float *bias, int activation,
-                   const float *other, ptrdiff_t other_stride, int multiply, float *out,
-                   ptrdiff_t out_stride)
+static void epilogue(int rows, int64_t cols, const float *c, const float *bias, int activation,
+                     const float *operand, ptrdiff_t operand_stride, int is_gate, float *out,
+                     ptrdiff_t out_stride)
 {
     for (int r = 0; r < rows; r++) {
         int64_t j = 0;
-#define FINISH(VECS, LEFT)                                                                         \
-    finish_step(VECS, c + j, LEFT, bias ? bias + j : NULL, activation, other ? other + j : NULL,   \
-                multiply, out + j)
-        for (; j + STEP <= cols; j += STEP)
-            FINISH(T(GROUP_VECS), STEP);
+        for (; j + f32_step <= cols; j += f32_step)
+            epilogue_step(f32_GROUP_VECS, c + j, f32_step, bias ? bias + j : NULL, activation,
+                          operand ? operand + j : NULL, is_gate, out + j);
         for (; j < cols; j += S2S_LANES)
-            FINISH(1, cols - j);
-#undef FINISH
+            epilogue_step(1, c + j, cols - j, bias ? bias + j : NULL, activation,
+                          operand ? operand + j : NULL, is_gate, out + j);
         c += S2S_LDA;
-        other = other ? other + other_stride : NULL;
+        operand = operand ? operand + operand_stride : NULL;
         out += out_stride;
     }
 }
@@ -156,8 +153,8 @@ static ALWAYS_INLINE float row_sum(const int square, const float *x, ptrdiff_t x
                                    float shift)
 {
     float total = 0;
-    EACH_BLOCK(n) {
-        const float *const block = BLOCK_AT(x, x_block);
+    for (int64_t at = 0, count; count = min64(n - at, S2S_BLOCK), at < n; at += S2S_BLOCK) {
+        const float *const block = block_of(x, at, x_block);
         f32_vec lanes = f32_set1(0);
         for (int64_t j = 0; j < count; j += S2S_LANES) {
             const f32_vec y = f32_sub(load_row(block + j, count - j, shift), f32_set1(shift));
@@ -175,9 +172,9 @@ static void norm(int64_t n, const float *x, ptrdiff_t x_block, const float *gamm
     const float mean = beta ? row_sum(0, x, x_block, n, 0) / number : 0;
     const f32_vec root =
         f32_set1(sqrtf(row_sum(1, x, x_block, n, mean) / number + (float)eps));
-    EACH_BLOCK(n) {
-        const float *const block = BLOCK_AT(x, x_block);
-        float *const to = BLOCK_AT(out, out_block);
+    for (int64_t at = 0, count; count = min64(n - at, S2S_BLOCK), at < n; at += S2S_BLOCK) {
+        const float *const block = block_of(x, at, x_block);
+        float *const to = out + at / S2S_BLOCK * out_block;
         for (int64_t j = 0; j < count; j += S2S_LANES) {
             f32_vec y = f32_div(f32_sub(load_row(block + j, count - j, 0), f32_set1(mean)), root);
             y = f32_mul(y, load_row(gamma + at + j, count - j, 0));
@@ -190,8 +187,8 @@ static void norm(int64_t n, const float *x, ptrdiff_t x_block, const float *gamm
 
 /* ---- recurrence ---- */
 
-static void recur(int64_t n, const float *gates, const float *cell, const float *other,
-                  float *new_cell, float *out)
+static void ssru_step(int64_t n, const float *gates, const float *cell, const float *residual,
+                      float *new_cell, float *out)
 {
     for (int64_t j = 0; j < n; j += S2S_LANES) {
         const int64_t left = n - j;
@@ -204,7 +201,7 @@ static void recur(int64_t n, const float *gates, const float *cell, const float 
         const f32_vec c = f32_add(kept, fresh);
         store_row(new_cell + j, left, c);
         store_row(out + j, left,
-                  f32_add(load_row(other + j, left, 0), f32_if_less(c, zero, zero, c)));
+                  f32_add(load_row(residual + j, left, 0), f32_if_less(c, zero, zero, c)));
     }
 }
 
@@ -235,11 +232,10 @@ static ALWAYS_INLINE int any_above(const float *x, const int n, float least)
     return f32_fold_max(most) > least;
 }
 
-static void best(int64_t n, const float *x, ptrdiff_t ahead, int k, int64_t *ids,
-                 float *log_probabilities, float *statistics)
+/* The k greatest of n numbers, in order, of equal ones the first; NaN counts as -inf. Few numbers are
+ * greater than those found so far: blocks, then vectors that have none are passed over. */
+static ALWAYS_INLINE void top_k(int64_t n, const float *x, int k, int64_t *ids, float *values)
 {
-    /* 1. The k greatest, in order; of equal ones the first. NaN counts as -inf. Few numbers are
-     * greater than those found so far: blocks, then vectors that have none are passed over. */
     int found = 0;
     float least = -INFINITY;
     for (int64_t j = 0, end; j < n; j = end) {
@@ -254,43 +250,56 @@ static void best(int64_t n, const float *x, ptrdiff_t ahead, int k, int64_t *ids
             if (found == k && !(value > least))
                 continue;
             int at = found < k ? found++ : k - 1;
-            for (; at > 0 && log_probabilities[at - 1] < value; at--) {
-                log_probabilities[at] = log_probabilities[at - 1];
+            for (; at > 0 && values[at - 1] < value; at--) {
+                values[at] = values[at - 1];
                 ids[at] = ids[at - 1];
             }
-            log_probabilities[at] = value;
+            values[at] = value;
             ids[at] = i;
-            least = log_probabilities[found - 1];
+            least = values[found - 1];
         }
     }
-    /* 2. Softmax over all. */
-    const float shift = log_probabilities[0] == -INFINITY ? 0 : log_probabilities[0];
+}
+
+/* lanes += exp(x - shift) of up to `vecs` vectors, of which the block has `left` numbers. */
+static ALWAYS_INLINE f32_vec sum_exp_step(const int vecs, const float *x, int64_t left,
+                                          float shift, ptrdiff_t ahead, f32_vec lanes)
+{
+    f32_group e;
+    for (int i = 0; i < vecs; i++) {
+        prefetch_l2(x + i * S2S_LANES, ahead);
+        e.v[i] = f32_sub(load_row(x + i * S2S_LANES, left - i * S2S_LANES, -INFINITY),
+                         f32_set1(shift));
+    }
+    f32_exp_to_one(vecs, &e);
+    for (int i = 0; i < vecs; i++)
+        lanes = f32_add(lanes, e.v[i]);
+    return lanes;
+}
+
+static ALWAYS_INLINE float sum_exp(int64_t n, const float *x, float shift, ptrdiff_t ahead)
+{
     float total = 0;
     for (int64_t block = 0; block < n; block += S2S_BLOCK) {
         const int64_t end = n < block + S2S_BLOCK ? n : block + S2S_BLOCK;
         f32_vec lanes = f32_set1(0);
-        f32_group e;
         int64_t j = block;
-#define EXPONENTIALS(VECS)                                                                         \
-    for (int i = 0; i < (VECS); i++) {                                                             \
-        ask_for(x + j + i * S2S_LANES, ahead);                                                     \
-        e.v[i] = f32_sub(load_row(x + j + i * S2S_LANES, end - j - i * S2S_LANES, -INFINITY),      \
-                         f32_set1(shift));                                                         \
-    }                                                                                              \
-    f32_exp_to_one(VECS, &e);                                                                      \
-    for (int i = 0; i < (VECS); i++)                                                               \
-        lanes = f32_add(lanes, e.v[i]);
-        for (; j + STEP <= end; j += STEP) {
-            EXPONENTIALS(T(GROUP_VECS))
-        }
-        for (; j < end; j += S2S_LANES) {
-            EXPONENTIALS(1)
-        }
-#undef EXPONENTIALS
+        for (; j + f32_step <= end; j += f32_step)
+            lanes = sum_exp_step(f32_GROUP_VECS, x + j, end - j, shift, ahead, lanes);
+        for (; j < end; j += S2S_LANES)
+            lanes = sum_exp_step(1, x + j, end - j, shift, ahead, lanes);
         total = total + f32_fold_add(lanes);
     }
+    return total;
+}
+
+static void topk_log_softmax(int64_t n, const float *x, ptrdiff_t ahead, int k, int64_t *ids,
+                             float *log_probabilities, float *statistics)
+{
+    top_k(n, x, k, ids, log_probabilities);
+    const float shift = log_probabilities[0] == -INFINITY ? 0 : log_probabilities[0];
     statistics[0] = shift;
-    statistics[1] = logarithm(total);
+    statistics[1] = logarithm(sum_exp(n, x, shift, ahead));
     for (int i = 0; i < k; i++) {
         const float y = (log_probabilities[i] - shift) - statistics[1];
         if (log_probabilities[i] != -INFINITY) /* where nothing is possible, neither is this */
@@ -317,12 +326,13 @@ static float scale_of(int64_t n, const float *x, ptrdiff_t x_block)
 {
     const f32_vec zero = f32_set1(0);
     f32_vec most = zero, broken = zero; /* broken: NaN if any number is not finite, else 0 */
-    EACH_BLOCK(n)
+    for (int64_t at = 0, count; count = min64(n - at, S2S_BLOCK), at < n; at += S2S_BLOCK) {
         for (int64_t i = 0; i < count; i += S2S_LANES) {
-            const f32_vec y = load_row(BLOCK_AT(x, x_block) + i, count - i, 0);
+            const f32_vec y = load_row(block_of(x, at, x_block) + i, count - i, 0);
             most = f32_max(f32_abs(y), most);
             broken = f32_add(broken, f32_mul(y, zero));
         }
+    }
     const float greatest =
         f32_fold_max(f32_if_equal(broken, broken, most, f32_set1(INFINITY))); /* in one fold */
     return greatest < INFINITY ? 127 / (greatest > I8_LEAST ? greatest : I8_LEAST) : NAN;
@@ -354,8 +364,8 @@ static float quantise(int64_t n, const float *x, ptrdiff_t x_block, float scale,
     if (is_own || own != own)
         scale = own;
     *sum = 0;
-    EACH_BLOCK(finite) {
-        const float *const block = BLOCK_AT(x, x_block);
+    for (int64_t at = 0, count; count = min64(finite - at, S2S_BLOCK), at < finite; at += S2S_BLOCK) {
+        const float *const block = block_of(x, at, x_block);
         *sum += is_own ? integers_of((int)count, block, scale, 1, to + at)
                        : integers_of((int)count, block, scale, 0, to + at);
     }
@@ -364,8 +374,8 @@ static float quantise(int64_t n, const float *x, ptrdiff_t x_block, float scale,
     return scale;
 }
 
-static void pack_integers(const float *rows, ptrdiff_t stride, int count, int64_t width,
-                          ptrdiff_t ahead, uint8_t *panel)
+static void pack_integer_keys(const float *rows, ptrdiff_t stride, int count, int64_t width,
+                              ptrdiff_t ahead, uint8_t *panel)
 {
     const int64_t quads = (width + 3) / 4;
     float *const factors = (float *)(panel + quads * 4 * S2S_LANES);
@@ -386,57 +396,81 @@ static void pack_integers(const float *rows, ptrdiff_t stride, int count, int64_
             for (int j = 0; j < n; j += 4)
                 memcpy(panel + ((i + j) / 4 * S2S_LANES + lane) * 4, bytes + j, 4);
             for (int j = 0; j < n; j += S2S_LANES)
-                ask_for(row + i + j, ahead * stride * (int)sizeof *row);
+                prefetch_l2(row + i + j, ahead * stride * (int)sizeof *row);
         }
     }
 }
 
+/* What a product of integers works on: see s2s_integer_kernels.tile. */
+typedef struct {
+    const i8_input *a;
+    ptrdiff_t a_stride;
+    const uint8_t *b;
+    ptrdiff_t b_panel, ahead;
+    int64_t quads;
+    int32_t *c;
+} integer_product;
+
+/* As tile.h's tile_of: `rows` rows and the `cols` panels from g0 on. */
 I8_TARGET static ALWAYS_INLINE void integer_tile_of(const int rows, const int cols,
-                                                    const i8_input *a, ptrdiff_t a_stride,
-                                                    const uint8_t *b, ptrdiff_t b_panel,
-                                                    ptrdiff_t ahead, int64_t quads, int32_t *c)
+                                                    const integer_product *p, int g0)
 {
+    const uint8_t *const b = p->b + g0 * p->b_panel;
+    int32_t *const c = p->c + g0 * S2S_LANES;
     i8_sums acc[I8_ROWS > I8_COLS ? I8_ROWS : I8_COLS];
-    UNROLL for (int i = 0; i < rows * cols; i++)
+    UNROLLED(i, rows * cols)
         acc[i] = i8_zero();
-    for (int64_t k = 0; k < quads; k++) {
+    for (int64_t k = 0; k < p->quads; k++) {
         i8_line line[I8_COLS];
-        UNROLL for (int g = 0; g < cols; g++) {
-            const uint8_t *at = b + g * b_panel + k * 4 * S2S_LANES;
+        UNROLLED(g, cols) {
+            const uint8_t *at = b + g * p->b_panel + k * 4 * S2S_LANES;
             line[g] = i8_load(at);
-            ask_for(at, ahead);
+            prefetch_l2(at, p->ahead);
         }
-        UNROLL for (int r = 0; r < rows; r++)
-            UNROLL for (int g = 0; g < cols; g++)
-                acc[r * cols + g] = i8_step(acc[r * cols + g], line[g], a + r * a_stride + 4 * k);
+        UNROLLED(r, rows)
+            UNROLLED(g, cols)
+                acc[r * cols + g] =
+                    i8_step(acc[r * cols + g], line[g], p->a + r * p->a_stride + 4 * k);
     }
-    UNROLL for (int r = 0; r < rows; r++)
-        UNROLL for (int g = 0; g < cols; g++)
+    UNROLLED(r, rows)
+        UNROLLED(g, cols)
             i8_store(c + r * S2S_LDA + g * S2S_LANES, acc[r * cols + g]);
 }
 
-I8_TARGET static void integer_tile(int rows, int cols, const void *a_, ptrdiff_t a_stride,
+I8_TARGET static ALWAYS_INLINE int row_of_integer_tiles(const int rows, const int cols,
+                                                        const integer_product *p, int *g, int end)
+{
+    for (; *g + cols <= end; *g += cols)
+        integer_tile_of(rows, cols, p, *g);
+    return rows;
+}
+
+I8_TARGET static void integer_tile(int rows, int cols, const void *a, ptrdiff_t a_stride,
                                    const uint8_t *b, ptrdiff_t b_panel, ptrdiff_t ahead,
                                    int64_t quads, int32_t *c)
 {
-    const i8_input *a = a_;
-#define TILE(R, C)                                                                                 \
-    integer_tile_of(R, C, a, a_stride, b + g * b_panel, b_panel, ahead, quads, c + g * S2S_LANES)
-    for (int done; rows > 0; rows -= done, a += done * a_stride, c += done * S2S_LDA) {
+    enum { MAX = I8_ROWS, PAIR = I8_PAIR_ROWS > 0 ? I8_PAIR_ROWS : 1 };
+    integer_product p = {a, a_stride, b, b_panel, ahead, quads, c};
+    for (int done; rows > 0; rows -= done, p.a += done * a_stride, p.c += done * S2S_LDA) {
         int g = 0;
-        for (; rows == 1 && g + I8_COLS <= cols; g += I8_COLS)
-            TILE(1, I8_COLS);
-        /* Where a product is as fast as a load, two panels share what is loaded of the inputs. */
-        if (I8_PAIR_ROWS && rows >= I8_PAIR_ROWS) {
-            done = I8_PAIR_ROWS;
-            for (; g + 2 <= cols; g += 2)
-                TILE(I8_PAIR_ROWS ? I8_PAIR_ROWS : 1, I8_PAIR_ROWS ? 2 : 1);
-            for (; g < cols; g++)
-                TILE(I8_PAIR_ROWS ? I8_PAIR_ROWS : 1, 1);
-        } else
-            MOST_ROWS_OF(I8_ROWS)
+        if (rows == 1)
+            row_of_integer_tiles(1, I8_COLS, &p, &g, cols);
+        if (I8_PAIR_ROWS > 0 && rows >= PAIR) {
+            row_of_integer_tiles(PAIR, I8_PAIR_ROWS > 0 ? 2 : 1, &p, &g, cols);
+            done = row_of_integer_tiles(PAIR, 1, &p, &g, cols);
+        } else if (takes(8, MAX, rows))
+            done = row_of_integer_tiles(8 <= MAX ? 8 : 1, 1, &p, &g, cols);
+        else if (takes(6, MAX, rows))
+            done = row_of_integer_tiles(6 <= MAX ? 6 : 1, 1, &p, &g, cols);
+        else if (takes(4, MAX, rows))
+            done = row_of_integer_tiles(4 <= MAX ? 4 : 1, 1, &p, &g, cols);
+        else if (takes(3, MAX, rows))
+            done = row_of_integer_tiles(3 <= MAX ? 3 : 1, 1, &p, &g, cols);
+        else if (takes(2, MAX, rows))
+            done = row_of_integer_tiles(2 <= MAX ? 2 : 1, 1, &p, &g, cols);
+        else
+            done = row_of_integer_tiles(1, 1, &p, &g, cols);
     }
-#undef TILE
 }
 
 static void dequantise(int rows, int cols, const int32_t *c, const float *scales,
@@ -468,4 +502,3 @@ static void score_integers(int rows, int cols, const int32_t *c, const float *sc
             out[j] = (float)(c[j] - offset) * (factor * of_keys[j]);
     }
 }
-#undef STEP

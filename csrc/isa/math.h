@@ -13,26 +13,24 @@ typedef struct {
     T(vec) v[T(GROUP_VECS)];
 } T(group);
 
-#define EACH_VEC UNROLL for (int i = 0; i < vecs; i++)
-
 /* x = n ln2 + r, n rounded to what the magic number's low bits count; t: these low bits. */
 static ALWAYS_INLINE void T(reduce)(const int vecs, const T(vec) *x, REAL magic, T(vec) *t,
                                     T(vec) *n, T(vec) *r)
 {
-    EACH_VEC t[i] = T(add)(T(mul)(x[i], T(set1)(T(LOG2E))), T(set1)(magic));
-    EACH_VEC n[i] = T(sub)(t[i], T(set1)(magic));
-    EACH_VEC r[i] = T(sub_exact)(x[i], n[i], T(set1)(T(LN2_HIGH)));
-    EACH_VEC r[i] = T(sub)(r[i], T(mul)(n[i], T(set1)(T(LN2_LOW))));
+    UNROLLED(i, vecs) t[i] = T(add)(T(mul)(x[i], T(set1)(T(LOG2E))), T(set1)(magic));
+    UNROLLED(i, vecs) n[i] = T(sub)(t[i], T(set1)(magic));
+    UNROLLED(i, vecs) r[i] = T(sub_exact)(x[i], n[i], T(set1)(T(LN2_HIGH)));
+    UNROLLED(i, vecs) r[i] = T(sub)(r[i], T(mul)(n[i], T(set1)(T(LN2_LOW))));
 }
 
 /* e^r - 1 from the coefficients of (e^r - 1 - r) / r^2. */
 static ALWAYS_INLINE void T(expm1)(const int vecs, const T(vec) *r, const REAL *poly,
                                    const int terms, T(vec) *p)
 {
-    EACH_VEC p[i] = T(set1)(poly[0]);
+    UNROLLED(i, vecs) p[i] = T(set1)(poly[0]);
     UNROLL for (int c = 1; c < terms; c++)
-        EACH_VEC p[i] = T(add)(T(mul)(p[i], r[i]), T(set1)(poly[c]));
-    EACH_VEC p[i] = T(add)(T(mul)(p[i], T(mul)(r[i], r[i])), r[i]);
+        UNROLLED(i, vecs) p[i] = T(add)(T(mul)(p[i], r[i]), T(set1)(poly[c]));
+    UNROLLED(i, vecs) p[i] = T(add)(T(mul)(p[i], T(mul)(r[i], r[i])), r[i]);
 }
 
 static MATH_INLINE void T(exp_to_one)(const int vecs, T(group) *x)
@@ -41,9 +39,9 @@ static MATH_INLINE void T(exp_to_one)(const int vecs, T(group) *x)
     T(vec) t[T(GROUP_VECS)], n[T(GROUP_VECS)], r[T(GROUP_VECS)], p[T(GROUP_VECS)];
     T(reduce)(vecs, x->v, T(MAGIC_16), t, n, r);
     T(expm1)(vecs, r, poly, (int)(sizeof poly / sizeof *poly), p);
-    EACH_VEC r[i] = T(lookup)(roots, t[i]);
-    EACH_VEC p[i] = T(add)(r[i], T(mul)(r[i], p[i]));
-    EACH_VEC x->v[i] = T(power_unless_less)(p[i], n[i], t[i], x->v[i], T(set1)(T(EXP_LEAST)));
+    UNROLLED(i, vecs) r[i] = T(lookup)(roots, t[i]);
+    UNROLLED(i, vecs) p[i] = T(add)(r[i], T(mul)(r[i], p[i]));
+    UNROLLED(i, vecs) x->v[i] = T(power_unless_less)(p[i], n[i], t[i], x->v[i], T(set1)(T(EXP_LEAST)));
 }
 
 /* From u = exp(-2|x|) - 1, which is never positive: tanh |x| = -u / (u + 2). */
@@ -52,12 +50,12 @@ static MATH_INLINE void T(tanh)(const int vecs, T(group) *x)
     static const REAL poly[] = {T(TANH_POLY)};
     T(vec) y[T(GROUP_VECS)], p[T(GROUP_VECS)], power[T(GROUP_VECS)];
     T(vec) n[T(GROUP_VECS)], r[T(GROUP_VECS)];
-    EACH_VEC y[i] = T(min)(T(set1)(T(TANH_MOST)), T(abs)(x->v[i])); /* beyond, tanh is 1 */
-    EACH_VEC y[i] = T(mul)(y[i], T(set1)(-2));
+    UNROLLED(i, vecs) y[i] = T(min)(T(set1)(T(TANH_MOST)), T(abs)(x->v[i])); /* beyond, tanh is 1 */
+    UNROLLED(i, vecs) y[i] = T(mul)(y[i], T(set1)(-2));
     T(reduce)(vecs, y, T(MAGIC), power, n, r);
     T(expm1)(vecs, r, poly, (int)(sizeof poly / sizeof *poly), p);
-    EACH_VEC power[i] = T(low_bits_to_exponent)(power[i]);
-    EACH_VEC y[i] = T(add)(T(sub)(power[i], T(set1)(1)), T(mul)(power[i], p[i]));
-    EACH_VEC y[i] = T(div)(y[i], T(add)(y[i], T(set1)(2)));
-    EACH_VEC x->v[i] = T(copysign)(y[i], x->v[i]); /* y is negative, or zero */
+    UNROLLED(i, vecs) power[i] = T(low_bits_to_exponent)(power[i]);
+    UNROLLED(i, vecs) y[i] = T(add)(T(sub)(power[i], T(set1)(1)), T(mul)(power[i], p[i]));
+    UNROLLED(i, vecs) y[i] = T(div)(y[i], T(add)(y[i], T(set1)(2)));
+    UNROLLED(i, vecs) x->v[i] = T(copysign)(y[i], x->v[i]); /* y is negative, or zero */
 }

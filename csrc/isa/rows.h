@@ -2,16 +2,16 @@
  * is for). The loops written in plain C are element-wise: compilers vectorise them, and cannot
  * change a bit. */
 
-#define STEP (T(GROUP_VECS) * S2S_LANES) /* a divisor of S2S_BLOCK */
+enum { T(step) = T(GROUP_VECS) * S2S_LANES }; /* numbers of a group: a divisor of S2S_BLOCK */
 #define LANES_DOWN(n) ((n) / S2S_LANES * S2S_LANES)
 #define LANES_UP(n) LANES_DOWN((n) + S2S_LANES - 1)
 
 static ALWAYS_INLINE void T(softcap_step)(const int vecs, REAL *row, T(vec) cap)
 {
     T(group) s;
-    EACH_VEC s.v[i] = T(div)(T(load)(row + i * S2S_LANES), cap);
+    UNROLLED(i, vecs) s.v[i] = T(div)(T(load)(row + i * S2S_LANES), cap);
     T(tanh)(vecs, &s);
-    EACH_VEC T(store)(row + i * S2S_LANES, T(mul)(cap, s.v[i]));
+    UNROLLED(i, vecs) T(store)(row + i * S2S_LANES, T(mul)(cap, s.v[i]));
 }
 
 static void T(softcap)(void *row_, int from, int to, double cap_)
@@ -19,7 +19,7 @@ static void T(softcap)(void *row_, int from, int to, double cap_)
     REAL *row = row_;
     const T(vec) cap = T(set1)((REAL)cap_);
     int j = LANES_DOWN(from);
-    for (; j + STEP <= to; j += STEP)
+    for (; j + T(step) <= to; j += T(step))
         T(softcap_step)(T(GROUP_VECS), row + j, cap);
     for (; j < to; j += S2S_LANES)
         T(softcap_step)(1, row + j, cap);
@@ -50,7 +50,7 @@ static void T(mask)(void *row_, int from, int to, const void *bias_, ptrdiff_t b
             row[j] = hidden;
 }
 
-static void T(greatest)(int rows, void *scores, const int *from, const int *to, double *greatest)
+static void T(row_max)(int rows, void *scores, const int *from, const int *to, double *row_max)
 {
     REAL *row = scores;
     for (int r = 0; r < rows; r++, row += S2S_LDA) {
@@ -63,63 +63,62 @@ static void T(greatest)(int rows, void *scores, const int *from, const int *to, 
             row[j] = -(REAL)INFINITY;
         const int vecs = T(GROUP_VECS);
         T(group) most;
-        EACH_VEC most.v[i] = T(set1)((REAL)greatest[r]);
+        UNROLLED(i, vecs) most.v[i] = T(set1)((REAL)row_max[r]);
         int j = begin;
-        for (; j + STEP <= end; j += STEP)
-            EACH_VEC most.v[i] = T(max)(T(load)(row + j + i * S2S_LANES), most.v[i]);
+        for (; j + T(step) <= end; j += T(step))
+            UNROLLED(i, vecs) most.v[i] = T(max)(T(load)(row + j + i * S2S_LANES), most.v[i]);
         for (; j < end; j += S2S_LANES)
             most.v[0] = T(max)(T(load)(row + j), most.v[0]);
         for (int i = 1; i < T(GROUP_VECS); i++)
             most.v[0] = T(max)(most.v[0], most.v[i]);
-        greatest[r] = (double)T(fold_max)(most.v[0]);
+        row_max[r] = (double)T(fold_max)(most.v[0]);
     }
 }
 
 /* Scores become weights, which the lanes sum up. */
-static ALWAYS_INLINE T(vec) T(weigh_step)(const int vecs, REAL *row, T(vec) most, T(vec) lanes)
+static ALWAYS_INLINE T(vec) T(exp_and_sum_step)(const int vecs, REAL *row, T(vec) most, T(vec) lanes)
 {
     T(group) weights;
-    EACH_VEC weights.v[i] = T(sub)(T(load)(row + i * S2S_LANES), most);
+    UNROLLED(i, vecs) weights.v[i] = T(sub)(T(load)(row + i * S2S_LANES), most);
     T(exp_to_one)(vecs, &weights);
-    EACH_VEC {
+    UNROLLED(i, vecs) {
         lanes = T(add)(lanes, weights.v[i]);
         T(store)(row + i * S2S_LANES, weights.v[i]);
     }
     return lanes;
 }
 
-static void T(weigh)(int rows, void *scores, const int *from, const int *to, int begin, int end,
-                     const double *greatest, double *sums)
+static void T(exp_and_sum)(int rows, void *scores, const int *from, const int *to, int begin, int end,
+                     const double *row_max, double *sums)
 {
     REAL *row = scores;
     for (int r = 0; r < rows; r++, row += S2S_LDA) {
         /* Nothing visible, or only NaN: -inf - -inf would hide which. */
-        const T(vec) most = T(set1)(greatest[r] == -INFINITY ? 0 : (REAL)greatest[r]);
+        const T(vec) most = T(set1)(row_max[r] == -INFINITY ? 0 : (REAL)row_max[r]);
         const int first = from[r] < to[r] ? LANES_DOWN(from[r]) : end;
         const int last = from[r] < to[r] ? LANES_UP(to[r]) : end;
         T(vec) lanes = T(set1)(0);
         int j = begin;
         for (; j < first; j += S2S_LANES)
             T(store)(row + j, T(set1)(0));
-        for (; j + STEP <= last; j += STEP)
-            lanes = T(weigh_step)(T(GROUP_VECS), row + j, most, lanes);
+        for (; j + T(step) <= last; j += T(step))
+            lanes = T(exp_and_sum_step)(T(GROUP_VECS), row + j, most, lanes);
         for (; j < last; j += S2S_LANES)
-            lanes = T(weigh_step)(1, row + j, most, lanes);
+            lanes = T(exp_and_sum_step)(1, row + j, most, lanes);
         for (; j < end; j += S2S_LANES)
             T(store)(row + j, T(set1)(0));
         sums[r] = (double)((REAL)sums[r] + T(fold_add)(lanes));
     }
 }
 
-static double T(add_sink)(double sum, double sink, double greatest)
+static double T(add_sink)(double sum, double sink, double row_max)
 {
     REAL weights[S2S_LANES];
     T(group) x;
-    x.v[0] = T(set1)((REAL)sink - (REAL)greatest);
+    x.v[0] = T(set1)((REAL)sink - (REAL)row_max);
     T(exp_to_one)(1, &x);
     T(store)(weights, x.v[0]);
     return (double)((REAL)sum + weights[0]);
 }
-#undef STEP
 #undef LANES_DOWN
 #undef LANES_UP

@@ -39,8 +39,8 @@ static ALWAYS_INLINE void S(columns)(const ELEMENT *rows, ptrdiff_t stride, int6
     if (STEPS == 4)
         for (int i = 0; i < 4; i++) {
             const ptrdiff_t row = 4 * (k / S(COLUMNS) % 4) + i;
-            ask_for(rows + k, (ahead + row) * stride * (int)sizeof *rows);
-            fetch(rows + k, (2 * S2S_LANES + row) * stride * (int)sizeof *rows);
+            prefetch_l2(rows + k, (ahead + row) * stride * (int)sizeof *rows);
+            prefetch_l1(rows + k, (2 * S2S_LANES + row) * stride * (int)sizeof *rows);
         }
     for (int lane = 0; lane < S2S_LANES; lane += T(WIDTH)) {
         T(reg) part[S(COLUMNS)];
@@ -58,7 +58,7 @@ static NOINLINE void S(gather)(const ELEMENT *rows, ptrdiff_t stride, int count,
         lanes[lane] = lane < count ? S(wide)(rows[lane * stride]) : 0;
 }
 
-static void S(pack)(const void *rows, ptrdiff_t stride, int count, int64_t depth, ptrdiff_t ahead,
+static void S(pack_keys)(const void *rows, ptrdiff_t stride, int count, int64_t depth, ptrdiff_t ahead,
                     void *panel)
 {
     const ELEMENT *from = rows;
@@ -75,7 +75,7 @@ static void S(pack)(const void *rows, ptrdiff_t stride, int count, int64_t depth
         S(gather)(from + k, stride, count, to + k * S2S_LANES);
 }
 
-static void S(split)(const void *rows, ptrdiff_t stride, int count, int64_t width, ptrdiff_t ahead,
+static void S(pack_values)(const void *rows, ptrdiff_t stride, int count, int64_t width, ptrdiff_t ahead,
                      void *panels)
 {
     const ELEMENT *from = rows;
@@ -83,7 +83,7 @@ static void S(split)(const void *rows, ptrdiff_t stride, int count, int64_t widt
     for (int i = 0; i < count; i++, from += stride, to += S2S_LANES)
         for (int64_t c = 0; c < width; c += S2S_LANES) {
             REAL *const line = to + c * S2S_BLOCK;
-            ask_for(from + c, ahead * stride * (int)sizeof *from);
+            prefetch_l2(from + c, ahead * stride * (int)sizeof *from);
             if (c + S2S_LANES <= width)
                 T(store)(line, S(load_wide)(from + c));
             else
@@ -92,136 +92,179 @@ static void S(split)(const void *rows, ptrdiff_t stride, int count, int64_t widt
         }
 }
 
+/* What a product works on: kernels.h says of small_dot and tile what each is. */
+typedef struct {
+    const REAL *a;
+    const ELEMENT *b;
+    ptrdiff_t b_stride, b_panel, ahead;
+    int depth;
+    REAL *c;
+    ptrdiff_t c_stride;
+    int add;
+    double scale;
+} S(product);
+
 /* Dot products of a few rows with two panels' worth of keys, transposed in registers on the way: a
  * panel that so few rows use is not worth storing. Two, since each adds in turn. */
-static ALWAYS_INLINE void S(dots_of)(const int rows, const REAL *a, const ELEMENT *keys,
-                                     ptrdiff_t stride, int depth, ptrdiff_t ahead, REAL *c,
-                                     ptrdiff_t c_stride, int add, double scale)
+static ALWAYS_INLINE void S(small_dot_of)(const int rows, const S(product) *p)
 {
+    const ELEMENT *const keys = p->b;
+    const ptrdiff_t stride = p->b_stride;
     T(vec) acc[2][4];
-    UNROLL for (int i = 0; i < 2 * rows; i++)
+    UNROLLED(i, 2 * rows)
         acc[i / rows][i % rows] = T(set1)(0);
     int k = 0;
-    for (; k + S(COLUMNS) <= depth; k += S(COLUMNS))
-        UNROLL for (int g = 0; g < 2; g++) {
+    for (; k + S(COLUMNS) <= p->depth; k += S(COLUMNS))
+        UNROLLED(g, 2) {
             T(vec) column[S(COLUMNS)];
-            S(columns)(keys + g * S2S_LANES * stride, stride, k, ahead, column);
-            UNROLL for (int i = 0; i < S(COLUMNS); i++)
-                UNROLL for (int r = 0; r < rows; r++)
+            S(columns)(keys + g * S2S_LANES * stride, stride, k, p->ahead, column);
+            UNROLLED(i, S(COLUMNS))
+                UNROLLED(r, rows)
                     acc[g][r] = T(add)(acc[g][r],
-                                       T(mul)(T(set1)(a[r * S2S_LDA + k + i]), column[i]));
+                                       T(mul)(T(set1)(p->a[r * S2S_LDA + k + i]), column[i]));
         }
-    for (; k < depth; k++)
+    for (; k < p->depth; k++)
         for (int g = 0; g < 2; g++) {
             REAL column[S2S_LANES];
             S(gather)(keys + g * S2S_LANES * stride + k, stride, S2S_LANES, column);
-            UNROLL for (int r = 0; r < rows; r++)
+            UNROLLED(r, rows)
                 acc[g][r] = T(add)(acc[g][r],
-                                   T(mul)(T(set1)(a[r * S2S_LDA + k]), T(load)(column)));
+                                   T(mul)(T(set1)(p->a[r * S2S_LDA + k]), T(load)(column)));
         }
-    UNROLL for (int i = 0; i < 2 * rows; i++) {
+    UNROLLED(i, 2 * rows) {
         const int g = i / rows, r = i % rows;
-        REAL *to = c + r * c_stride + g * S2S_LANES;
-        const T(vec) sum = add ? T(add)(T(load)(to), acc[g][r]) : acc[g][r];
-        T(store)(to, T(mul)(sum, T(set1)((REAL)scale)));
+        REAL *to = p->c + r * p->c_stride + g * S2S_LANES;
+        const T(vec) sum = p->add ? T(add)(T(load)(to), acc[g][r]) : acc[g][r];
+        T(store)(to, T(mul)(sum, T(set1)((REAL)p->scale)));
     }
 }
 
-static void S(dots)(int rows, const void *a, const void *keys, ptrdiff_t stride, int depth,
-                    ptrdiff_t ahead, void *c, ptrdiff_t c_stride, int add, double scale)
+static void S(small_dot)(int rows, const void *a, const void *keys, ptrdiff_t stride, int depth,
+                         ptrdiff_t ahead, void *c, ptrdiff_t c_stride, int add, double scale)
 {
-#define DOTS(R) S(dots_of)(R, a, keys, stride, depth, ahead, c, c_stride, add, scale)
-#if f32_WIDTH == 1
-    for (; rows > 0; rows--, a = (const REAL *)a + S2S_LDA, c = (REAL *)c + c_stride)
-        DOTS(1);
-#else
-    if (rows == 1)
-        DOTS(1);
+    S(product) p = {.a = a, .b = keys, .b_stride = stride, .ahead = ahead, .depth = depth,
+                    .c = c, .c_stride = c_stride, .add = add, .scale = scale};
+    if (T(WIDTH) == 1) /* a vector is sixteen scalars: several rows at once gain nothing */
+        for (; rows > 0; rows--, p.a += S2S_LDA, p.c += c_stride)
+            S(small_dot_of)(1, &p);
+    else if (rows == 1)
+        S(small_dot_of)(1, &p);
     else if (rows == 2)
-        DOTS(2);
+        S(small_dot_of)(T(WIDTH) == 1 ? 1 : 2, &p);
     else if (rows == 3)
-        DOTS(3);
+        S(small_dot_of)(T(WIDTH) == 1 ? 1 : 3, &p);
     else
-        DOTS(4);
-#endif
-#undef DOTS
+        S(small_dot_of)(T(WIDTH) == 1 ? 1 : 4, &p);
 }
 
-/* `rows` and `cols` are constants wherever this is called, so that acc lives in registers, and so is
- * `scaled`: nothing is multiplied by 1 where that would be felt. */
-static ALWAYS_INLINE void S(tile_of)(const int rows, const int cols, const REAL *a,
-                                     const ELEMENT *b, ptrdiff_t b_stride, ptrdiff_t b_panel,
-                                     ptrdiff_t ahead, int depth, REAL *c, ptrdiff_t c_stride,
-                                     int add, const int scaled, double scale)
+/* The tile of `rows` rows and the `cols` panels from g on. Both are constants wherever this is
+ * called, so that acc lives in registers, and so is `scaled`: nothing is multiplied by 1 where that
+ * would be felt. */
+static ALWAYS_INLINE void S(tile_of)(const int rows, const int cols, const int scaled,
+                                     const S(product) *p, int g0)
 {
+    const ELEMENT *const b = p->b + g0 * p->b_panel;
+    REAL *const c = p->c + g0 * S2S_LANES;
     T(vec) acc[32];
-    UNROLL for (int i = 0; i < rows * cols; i++)
+    UNROLLED(i, rows * cols)
         acc[i] = T(set1)(0);
-    for (int k = 0; k < depth; k++) {
-        UNROLL for (int g = 0; g < cols; g++) {
-            const ELEMENT *at = b + k * b_stride + g * b_panel;
+    for (int k = 0; k < p->depth; k++) {
+        UNROLLED(g, cols) {
+            const ELEMENT *at = b + k * p->b_stride + g * p->b_panel;
             const T(vec) line = S(load_wide)(at);
-            ask_for(at, ahead * (int)sizeof *at);
-            if (rows >= MANY_ROWS)
-                fetch(at, LINES_AHEAD * b_stride * (int)sizeof *at);
-            UNROLL for (int r = 0; r < rows; r++)
+            prefetch_l2(at, p->ahead * (int)sizeof *at);
+            if (rows >= PREFETCH_ROWS)
+                prefetch_l1(at, LINES_AHEAD * p->b_stride * (int)sizeof *at);
+            UNROLLED(r, rows)
                 acc[r * cols + g] =
-                    T(add)(acc[r * cols + g], T(mul)(T(set1)(a[r * S2S_LDA + k]), line));
+                    T(add)(acc[r * cols + g], T(mul)(T(set1)(p->a[r * S2S_LDA + k]), line));
         }
     }
-    UNROLL for (int r = 0; r < rows; r++)
-        UNROLL for (int g = 0; g < cols; g++) {
-            REAL *to = c + r * c_stride + g * S2S_LANES;
-            const T(vec) sum = add ? T(add)(T(load)(to), acc[r * cols + g]) : acc[r * cols + g];
-            T(store)(to, scaled ? T(mul)(sum, T(set1)((REAL)scale)) : sum);
+    UNROLLED(r, rows)
+        UNROLLED(g, cols) {
+            REAL *to = c + r * p->c_stride + g * S2S_LANES;
+            const T(vec) sum = p->add ? T(add)(T(load)(to), acc[r * cols + g]) : acc[r * cols + g];
+            T(store)(to, scaled ? T(mul)(sum, T(set1)((REAL)p->scale)) : sum);
         }
 }
 
-static void S(tile)(int rows, int cols, const void *a_, const void *b_, ptrdiff_t b_stride,
-                    ptrdiff_t b_panel, ptrdiff_t ahead, int depth, void *c_, ptrdiff_t c_stride,
+/* Tiles of `rows` rows, the same constant as in tile_of, over the panels from g on, one by one. */
+static ALWAYS_INLINE int S(row_of_tiles)(const int rows, const int scaled, const S(product) *p,
+                                         int g, int cols)
+{
+    for (; g < cols; g++)
+        S(tile_of)(rows, 1, scaled, p, g);
+    return rows;
+}
+
+/* One row has too few sums to keep the adder busy: as many panels at once as may be. */
+static ALWAYS_INLINE int S(one_row)(const S(product) *p, int g, int cols)
+{
+    enum { MAX = T(MAX_COLS) };
+    for (int next; g < cols; g = next) {
+        next = cols - g < MAX ? cols : g + MAX;
+        switch (next - g) {
+        case 1: S(tile_of)(1, 1, 1, p, g); break;
+        case 2: S(tile_of)(1, 2, 1, p, g); break;
+        case 3: S(tile_of)(1, 3, 1, p, g); break;
+        case 4: S(tile_of)(1, 4, 1, p, g); break;
+        case 5: S(tile_of)(1, MAX < 5 ? 1 : 5, 1, p, g); break;
+        case 6: S(tile_of)(1, MAX < 6 ? 1 : 6, 1, p, g); break;
+        case 7: S(tile_of)(1, MAX < 7 ? 1 : 7, 1, p, g); break;
+        default: S(tile_of)(1, MAX, 1, p, g); break;
+        }
+    }
+    return g;
+}
+
+/* Two to T(FEW_ROWS) rows: four panels at once. Returns the first panel that is left. */
+static ALWAYS_INLINE int S(few_rows)(int rows, const S(product) *p, int g, int cols)
+{
+    enum { FEW = T(FEW_ROWS) };
+    for (; rows > 1 && rows <= FEW && g + 4 <= cols; g += 4) {
+        if (FEW >= 4 && rows == 4)
+            S(tile_of)(FEW >= 4 ? 4 : 1, 4, 1, p, g);
+        else if (FEW >= 4 && rows == 3)
+            S(tile_of)(FEW >= 4 ? 3 : 1, 4, 1, p, g);
+        else
+            S(tile_of)(FEW >= 2 ? 2 : 1, 4, 1, p, g);
+    }
+    return g;
+}
+
+static void S(tile)(int rows, int cols, const void *a, const void *b, ptrdiff_t b_stride,
+                    ptrdiff_t b_panel, ptrdiff_t ahead, int depth, void *c, ptrdiff_t c_stride,
                     int add, double scale)
 {
-    const REAL *a = a_;
-    const ELEMENT *b = b_;
-    REAL *c = c_;
-#define TILE_OF(R, C, SCALED)                                                                      \
-    S(tile_of)(R, C, a, b + g * b_panel, b_stride, b_panel, ahead, depth, c + g * S2S_LANES,       \
-               c_stride, add, SCALED, scale)
-#define TILE(R, C) TILE_OF(R, C, 1)
+    enum { MAX = T(ROWS) };
+    S(product) p = {a, b, b_stride, b_panel, ahead, depth, c, c_stride, add, scale};
     /* Rows outside: their part of `a` stays in the first-level cache for all panels. */
-    for (int done; rows > 0; rows -= done, a += done * S2S_LDA, c += done * c_stride) {
+    for (int done; rows > 0; rows -= done, p.a += done * S2S_LDA, p.c += done * c_stride) {
         int g = 0;
-        /* One row has too few sums to keep the adder busy: as many panels at once as may be. */
-        for (int next; rows == 1 && g < cols; g = next) {
-            next = cols - g < T(MOST_COLS) ? cols : g + T(MOST_COLS);
-            switch (next - g) {
-            case 1: TILE(1, 1); break;
-            case 2: TILE(1, 2); break;
-            case 3: TILE(1, 3); break;
-            case 4: TILE(1, 4); break;
-            case 5: TILE(1, T(MOST_COLS) < 5 ? 1 : 5); break;
-            case 6: TILE(1, T(MOST_COLS) < 6 ? 1 : 6); break;
-            case 7: TILE(1, T(MOST_COLS) < 7 ? 1 : 7); break;
-            default: TILE(1, T(MOST_COLS)); break;
-            }
-        }
-        for (; rows > 1 && rows <= T(FEW_ROWS) && g + 4 <= cols; g += 4) {
-            if (T(FEW_ROWS) >= 4 && rows == 4)
-                TILE(T(FEW_ROWS) >= 4 ? 4 : 1, 4);
-            else if (T(FEW_ROWS) >= 4 && rows == 3)
-                TILE(T(FEW_ROWS) >= 4 ? 3 : 1, 4);
-            else
-                TILE(T(FEW_ROWS) >= 2 ? 2 : 1, 4);
-        }
-        if (rows >= T(ROWS) && scale == 1) {
-            done = T(ROWS);
-            for (; g < cols; g++)
-                TILE_OF(T(ROWS), 1, 0);
-        } else
-            MOST_ROWS_OF(T(ROWS))
+        if (rows == 1)
+            g = S(one_row)(&p, g, cols);
+        g = S(few_rows)(rows, &p, g, cols);
+        if (rows >= MAX && scale == 1)
+            done = S(row_of_tiles)(MAX, 0, &p, g, cols);
+        else if (takes(24, MAX, rows))
+            done = S(row_of_tiles)(24 <= MAX ? 24 : 1, 1, &p, g, cols);
+        else if (takes(16, MAX, rows))
+            done = S(row_of_tiles)(16 <= MAX ? 16 : 1, 1, &p, g, cols);
+        else if (takes(12, MAX, rows))
+            done = S(row_of_tiles)(12 <= MAX ? 12 : 1, 1, &p, g, cols);
+        else if (takes(8, MAX, rows))
+            done = S(row_of_tiles)(8 <= MAX ? 8 : 1, 1, &p, g, cols);
+        else if (takes(6, MAX, rows))
+            done = S(row_of_tiles)(6 <= MAX ? 6 : 1, 1, &p, g, cols);
+        else if (takes(4, MAX, rows))
+            done = S(row_of_tiles)(4 <= MAX ? 4 : 1, 1, &p, g, cols);
+        else if (takes(3, MAX, rows))
+            done = S(row_of_tiles)(3 <= MAX ? 3 : 1, 1, &p, g, cols);
+        else if (takes(2, MAX, rows))
+            done = S(row_of_tiles)(2 <= MAX ? 2 : 1, 1, &p, g, cols);
+        else
+            done = S(row_of_tiles)(1, 1, &p, g, cols);
     }
-#undef TILE
-#undef TILE_OF
 }
 
 static void S(context_visible)(const void *scores_, const void *weights_, int keys,
@@ -240,7 +283,7 @@ static void S(context_visible)(const void *scores_, const void *weights_, int ke
     }
 }
 
-static int S(divide)(const void *x_, double sum_, int64_t n, void *out_)
+static int S(normalize)(const void *x_, double sum_, int64_t n, void *out_)
 {
     const REAL *x = x_;
     const REAL sum = (REAL)sum_;

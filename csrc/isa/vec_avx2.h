@@ -154,22 +154,11 @@ static inline double f64_r_fold_max(__m256d a) { return f64_fold_256_max(a); }
 #define bf16_COLUMNS 8
 
 #define f32_WIDTH 8
-#define f32_ROWS 6
-#define f32_FEW_ROWS 1
-#define f32_MOST_COLS 4
-#define f32_GROUP_VECS 1
 #define f64_WIDTH 4
-#define f64_ROWS 2
-#define f64_FEW_ROWS 1
-#define f64_MOST_COLS 4
-#define f64_GROUP_VECS 1
 
 /* Products of eight-bit integers, as integers of sixteen bits: pairs of products are added exactly.
  * A register holds four columns' two pairs. */
 #define I8_TARGET
-#define I8_ROWS 2
-#define I8_COLS 1
-#define I8_PAIR_ROWS 0
 typedef int16_t i8_input;
 typedef struct {
     __m256i r[4];

@@ -165,23 +165,12 @@ FOLD_512(max)
 #define bf16_COLUMNS 8
 
 #define f32_WIDTH 16
-#define f32_ROWS 24
-#define f32_FEW_ROWS 4
-#define f32_MOST_COLS 8
-#define f32_GROUP_VECS 4
 #define f64_WIDTH 8
-#define f64_ROWS 12
-#define f64_FEW_ROWS 2
-#define f64_MOST_COLS 4
-#define f64_GROUP_VECS 2
 
-/* Products of eight-bit integers: VNNI, of which a processor with AVX-512 may have none, so that
- * only these functions may be compiled for it. Its first factor is the unsigned one: the weights,
+/* Products of eight-bit integers by VNNI, of which a processor with AVX-512 may have none: only these
+ * functions may be compiled for it. Its first factor is the unsigned one: the weights,
  * so that the inputs are what is broadcast from memory. */
 #define I8_TARGET __attribute__((target("avx512vnni")))
-#define I8_ROWS 24
-#define I8_COLS 8
-#define I8_PAIR_ROWS 12
 typedef int8_t i8_input;
 typedef __m512i i8_line;
 typedef __m512i i8_sums;

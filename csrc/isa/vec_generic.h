@@ -76,17 +76,8 @@ GENERIC_HALF(bf16)
 #define f16_COLUMNS 1
 #define bf16_COLUMNS 1
 
-/* One row: compilers vectorise its sixteen sums; two rows measured a third of that speed. */
 #define f32_WIDTH 1
-#define f32_ROWS 1
-#define f32_FEW_ROWS 1
-#define f32_MOST_COLS 4
-#define f32_GROUP_VECS 1
 #define f64_WIDTH 1
-#define f64_ROWS 1
-#define f64_FEW_ROWS 1
-#define f64_MOST_COLS 4
-#define f64_GROUP_VECS 1
 
 /* Products of eight-bit integers, in plain C. */
 #include "integers.h"

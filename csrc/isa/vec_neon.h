@@ -152,15 +152,7 @@ NEON_FOLD(max, vmaxnm)
 #define bf16_COLUMNS 8
 
 #define f32_WIDTH 4
-#define f32_ROWS 6
-#define f32_FEW_ROWS 1
-#define f32_MOST_COLS 4
-#define f32_GROUP_VECS 1
 #define f64_WIDTH 2
-#define f64_ROWS 2
-#define f64_FEW_ROWS 1
-#define f64_MOST_COLS 4
-#define f64_GROUP_VECS 1
 
 /* Products of eight-bit integers, in plain C. */
 #include "integers.h"
