@@ -33,7 +33,7 @@ __all__ = [
     "use",
 ]
 
-# Names are fetched when they are first asked for: models take longer to import than attention does,
+# Names are fetched when they are first used: models take longer to import than attention does,
 # and the command line sets up its signals before NumPy is imported.
 _MODULES = {
     "EncoderDecoder": "models.encoder_decoder",

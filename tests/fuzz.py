@@ -47,7 +47,7 @@ from seq2seq_fast.text.translator import Translator
 
 MEMORY = 96 << 20  # bytes that a case may take beside what a good file takes
 SECONDS = 60  # of a case, on a machine however busy
-MOST_BYTES = 1 << 18  # of a damaged file
+MAX_BYTES = 1 << 18  # of a damaged file
 
 
 class Target(NamedTuple):
@@ -232,7 +232,7 @@ def damage(data: bytes, chance: random.Random) -> bytes:
     changed = bytearray(data)
     for _ in range(chance.choice((1, 1, 2, 4))):
         _change(changed, chance)
-    return bytes(changed[:MOST_BYTES])
+    return bytes(changed[:MAX_BYTES])
 
 
 def _change(data: bytearray, chance: random.Random) -> None:
@@ -260,7 +260,7 @@ def _change(data: bytearray, chance: random.Random) -> None:
             data[other : other + length] = part
         case _:
             part = data[at : at + chance.choice((1, 4, 32, 256))]
-            data[at:at] = (part * chance.choice((1, 2, 10, 1000)))[:MOST_BYTES]
+            data[at:at] = (part * chance.choice((1, 2, 10, 1000)))[:MAX_BYTES]
 
 
 def damage_json(data: bytes, chance: random.Random) -> bytes:

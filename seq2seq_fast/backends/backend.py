@@ -101,7 +101,7 @@ class Backend(abc.ABC):
     @abc.abstractmethod
     def encode(self, graph: Graph, x: Array, lengths: Array | None) -> Array:
         """An encoder's graph, of x (batch, time, width), which may be written over, of which
-        `lengths` (batch,) are there, all if None -> the like."""
+        `lengths` (batch,) are there, all if None -> rows of that shape."""
 
     @abc.abstractmethod
     def steps(self, graph: Graph, output: LinearWeights, state: StepState) -> Steps:

@@ -127,8 +127,8 @@ def operand(array: Array) -> tuple[Any, Array]:
 
 
 def broadcasting(array: Array | None) -> tuple[Any, Array | None, Signature | None]:
-    """The like of a mask or bias, whose last axis may also broadcast (stride 0); with its shape and
-    strides."""
+    """As operand(), of a mask or bias, whose last axis may also broadcast (stride 0); with its
+    shape and strides."""
     if array is None:
         return ffi.NULL, None, None
     if array.ndim == 0:

@@ -38,12 +38,12 @@ def encode(backend: NativeBackend, graph: Graph, x: Array, lengths: Array | None
     except IndexError:
         program = EncoderCalls(graph, 1, SHORT)
     out = program.run(backend, x, lengths)
-    if len(idle) < MOST_IDLE:
+    if len(idle) < MAX_IDLE:
         idle.append(program)
     return out
 
 
-MOST_IDLE = 4  # as many threads as are likely to be here at a time
+MAX_IDLE = 4  # as many threads as are likely to be here at a time
 
 
 def address(array: Array) -> int:

@@ -25,7 +25,7 @@ from .processors import allowed
 __all__ = ["info", "use"]
 
 BACKENDS = ("native", "numpy")
-MOST_THREADS = 256
+MAX_THREADS = 256
 
 
 def _choose(
@@ -35,8 +35,8 @@ def _choose(
     if backend is not None and backend not in BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(BACKENDS)}; got {backend!r}")
     whole = isinstance(threads, int) and not isinstance(threads, bool)
-    if threads is not None and not (whole and 1 <= threads <= MOST_THREADS):
-        raise ValueError(f"threads must be an integer from 1 to {MOST_THREADS}; got {threads!r}")
+    if threads is not None and not (whole and 1 <= threads <= MAX_THREADS):
+        raise ValueError(f"threads must be an integer from 1 to {MAX_THREADS}; got {threads!r}")
     if isa is not None and isa not in native.ALL_ISAS:
         raise ValueError(f"isa must be one of {', '.join(native.ALL_ISAS)}; got {isa!r}")
     if isa is not None and backend == "numpy":
@@ -48,7 +48,7 @@ def _choose(
     threads_from = "use"
     if threads is None:
         threads, threads_from = (base.threads, base.threads_from) if base else allowed()
-        threads = min(threads, MOST_THREADS)
+        threads = min(threads, MAX_THREADS)
     if backend == "numpy":
         return NumpyBackend(threads, threads_from)
     if native.why_missing:

@@ -27,7 +27,7 @@ class _Constants(NamedTuple):
     ln2_high: str  # few enough bits that a product with sixteenths of an exponent is exact
     ln2_low: str
     exp_poly: tuple[str, ...]  # of (exp(r) - 1 - r) / r^2 on [-ln2/32, ln2/32], highest power first
-    tanh_poly: tuple[str, ...]  # the like on [-ln2/2, ln2/2]
+    tanh_poly: tuple[str, ...]  # as exp_poly, on [-ln2/2, ln2/2]
     log_terms: int
 
 

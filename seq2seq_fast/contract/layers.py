@@ -68,7 +68,7 @@ def integer_linear(
     residual: Array | None = None,
     gate: Array | None = None,
 ) -> Array:
-    """The like with weights of eight-bit integers (in, out), which are what the real ones gave when
+    """Linear with weights of eight-bit integers (in, out), which are what the real ones gave when
     they were multiplied by `scales` (out,).
 
     Inputs are multiplied by `input_scale`, or if that is 0 by 127 / the greatest of their row, and

@@ -18,7 +18,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-MOST_SCORES = 1 << 19  # scores that are held at a time, about
+MAX_SCORES = 1 << 19  # scores that are held at a time, about
 
 
 @under_contract
@@ -106,7 +106,7 @@ def _attend_sequence(
     heads, queries, keys = len(query), query.shape[1], key.shape[1]
     offset, left, right = positions
     # Rows together are what NumPy's inner loops run over in the weighted sum: many are fast.
-    row_step = min(max(16, MOST_SCORES // max(1, keys)), 256, max(1, queries))
+    row_step = min(max(16, MAX_SCORES // max(1, keys)), 256, max(1, queries))
     head_step = max(1, CACHED // max(1, keys * row_step))
     for row in range(0, queries, row_step):
         rows = slice(row, min(row + row_step, queries))

@@ -46,10 +46,10 @@ class Token(NamedTuple):
     score: float  # log-probability
 
 
-SOME_TOKENS = 64  # of a result that there is room for at first
+FIRST_TOKENS = 64  # of a result that there is room for at first
 
 
-MOST_STEPS = 32  # in one call of the kernel: between calls, Python hears of Ctrl-C
+MAX_STEPS = 32  # in one call of the kernel: between calls, Python hears of Ctrl-C
 
 
 def most_tokens(source_length: int) -> int:
@@ -60,7 +60,7 @@ def most_tokens(source_length: int) -> int:
 def search(model: EncoderDecoder, state: State, options: Options) -> list[list[Hypothesis]]:
     """For each sequence of a state its hypotheses, the best first."""
     samples = options.num_return_sequences or 1 if options.do_sample else 1
-    running = _Search(model, state, options, samples, tells=options.callback is not None)
+    running = _Search(model, state, options, samples, reports=options.callback is not None)
     while running.rows:
         for source, token in running.advance():
             if options.callback is not None:
@@ -76,7 +76,7 @@ def search(model: EncoderDecoder, state: State, options: Options) -> list[list[H
 
 def stream(model: EncoderDecoder, state: State, options: Options) -> Iterator[Token]:
     """The tokens of one sequence, without the end."""
-    running = contract.under_contract(_Search)(model, state, options, 1, tells=True)
+    running = contract.under_contract(_Search)(model, state, options, 1, reports=True)
     advance = contract.under_contract(running.advance)
     while running.rows:
         for _, token in advance():
@@ -94,10 +94,10 @@ class _Search:
         options: Options,
         samples: int,
         *,
-        tells: bool,
+        reports: bool,
     ) -> None:
         """`state` has one row to a sequence. It stays as it is."""
-        self.model, self.options, self.samples, self.tells = model, options, samples, tells
+        self.model, self.options, self.samples, self.reports = model, options, samples, reports
         self.beams = options.num_beams
         self.never: Array = np.array(
             [*options.suppress_tokens, *(() if model.unk is None else (model.unk,))], np.int64
@@ -127,11 +127,12 @@ class _Search:
         self.rows = count * self.beams
         self.position = 0
         # Of each row the tokens so far, and their log-probabilities.
-        self.tokens = np.zeros((self.rows, min(int(self.limits.max()), SOME_TOKENS)), np.int64)
+        self.tokens = np.zeros((self.rows, min(int(self.limits.max()), FIRST_TOKENS)), np.int64)
         self.token_scores = np.zeros(self.tokens.shape)
         self.scores = np.zeros((count, self.beams))  # their sums
         self.scores[:, 1:] = -np.inf  # beams begin alike: one of them counts
-        self.paid: Array | None = None  # attention to each source token so far: (rows, time)
+        self.cross_attention: Array | None = None
+        """The sum of the steps' attention to each source token, (rows, time)."""
         self.draws = [
             np.random.Philox(key=options.seed, counter=[0, 0, 0, i % samples])
             for i in (range(count) if options.do_sample else ())
@@ -153,7 +154,7 @@ class _Search:
         )
 
     def advance(self) -> list[tuple[int, Token]]:
-        """One token further, or several, if they are not to be told of. Returns, if it is to tell,
+        """One token further, or several, if they are not to be reported. Returns, if it reports,
         each source's number and token, unless that is the end; nothing with beams."""
         before = self.tokens[: self.rows, self.position - 1] if self.position else self.first
         if self.is_plain:
@@ -161,7 +162,7 @@ class _Search:
             return self._one_each(
                 *self.steps.greedy(
                     before,
-                    1 if self.tells else min(left, MOST_STEPS),
+                    1 if self.reports else min(left, MAX_STEPS),
                     self.never if self.vocabulary.union is None else self.never[:0],
                     self.vocabulary.union,
                     self.vocabulary.own(self.sources),
@@ -172,7 +173,9 @@ class _Search:
         self._adjust(logits)
         if self.steps.attention is not None:
             mean = self.steps.attention
-            self.paid = mean if self.paid is None else self.paid[:, : mean.shape[1]] + mean
+            before_it = self.cross_attention
+            total = mean if before_it is None else before_it[:, : mean.shape[1]] + mean
+            self.cross_attention = total
         if self.beams > 1:
             return self._beams(logits)
         tokens, scores = (
@@ -194,10 +197,10 @@ class _Search:
         self.scores[:, 0] = np.add.accumulate(sums, axis=0)[-1]
         tokens, scores = tokens[-1], scores[-1]
         done = (tokens == self.model.eos) | (self.limits[self.sources] <= self.position)
-        told: list[tuple[int, Token]] = []
-        if self.tells:
+        reported: list[tuple[int, Token]] = []
+        if self.reports:
             every = zip(self.sources.tolist(), tokens.tolist(), scores.tolist(), strict=True)
-            told = [
+            reported = [
                 (i, Token(token, score)) for i, token, score in every if token != self.model.eos
             ]
         if done.any():
@@ -207,7 +210,7 @@ class _Search:
                 )
             kept = _filled(done)
             self._select(kept, kept)
-        return told
+        return reported
 
     def _make_room(self, steps: int) -> None:
         """For the tokens of some steps more."""
@@ -322,10 +325,11 @@ class _Search:
         if options.length_penalty:
             ranked /= float(len(tokens)) ** options.length_penalty
         if options.coverage_penalty:
-            assert self.paid is not None
-            paid = np.minimum(self.paid[row, : self.lengths[source]], np.float32(1))[None]
+            assert self.cross_attention is not None
+            attention = self.cross_attention[row, : self.lengths[source]]
+            covered_by = np.minimum(attention, np.float32(1))[None]
             least = np.float32(np.finfo(np.float32).tiny)
-            covered = contract.row_sum(contract.log(np.maximum(paid, least)))
+            covered = contract.row_sum(contract.log(np.maximum(covered_by, least)))
             ranked += options.coverage_penalty * float(covered[0, 0])
         finished = token == self.model.eos
         if finished:
@@ -342,7 +346,8 @@ class _Search:
         self.rows = len(rows)
         self.tokens[: self.rows] = self.tokens[rows]
         self.token_scores[: self.rows] = self.token_scores[rows]
-        self.paid = None if self.paid is None else self.paid[rows]
+        if self.cross_attention is not None:
+            self.cross_attention = self.cross_attention[rows]
         self.scores, self.sources = self.scores[kept], self.sources[kept]
 
     def _forced(self) -> list[tuple[int, int]]:

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 
-SOME_STEPS = 32  # that there is room for at first
-SOME_MEMORY = 32  # keys that kept steps have room for, or twice that and so on
-MOST_MEMORY = 256
+FIRST_STEPS = 32  # that there is room for at first
+FIRST_MEMORY = 32  # keys that kept steps have room for, or twice that and so on
+MAX_MEMORY = 256
 """Keys of one sequence that are copied, so that steps that are there can be used again."""
-MOST_IDLE = 4  # of a kind: as many threads as are likely to be here at a time
+MAX_IDLE = 4  # of a kind: as many threads as are likely to be here at a time
 
 
 def steps_of(model: EncoderDecoder, state: State, beams: int, *, attention: bool = False) -> Any:
@@ -36,9 +36,9 @@ def steps_of(model: EncoderDecoder, state: State, beams: int, *, attention: bool
     if attention:
         return EagerSteps(model, state, beams)
     longest = int(state.lengths.max())
-    if len(state.lengths) > 1 or state.position or longest > MOST_MEMORY:
+    if len(state.lengths) > 1 or state.position or longest > MAX_MEMORY:
         return RecordedSteps(model, state.select(np.repeat(np.arange(state.rows), beams)))
-    room = SOME_MEMORY
+    room = FIRST_MEMORY
     while room < longest:
         room *= 2
     kind = (current().settings, beams, room)
@@ -76,7 +76,7 @@ class RecordedSteps:
             sequences,
             beams,
             np.array([position], np.int64),
-            self._positions(position + SOME_STEPS),
+            self._positions(position + FIRST_STEPS),
             [
                 cache.operands()[:2] if isinstance(cache, KeyValueCache) else cache
                 for cache in self.past
@@ -120,7 +120,7 @@ class RecordedSteps:
         """To be used again by another search: this one is over."""
         if self.kind is not None:
             idle = self.model.idle_steps.setdefault(self.kind, [])
-            if len(idle) < MOST_IDLE:
+            if len(idle) < MAX_IDLE:
                 idle.append(self)
 
     @property

@@ -191,10 +191,10 @@ class EncoderDecoder(FromFiles, Part):
             )
         wanted = () if attention is None else (layers[attention],)
         x, state, weights = self.decode(self._input(ids, state), state, wanted)
-        paid = weights.get(wanted[0]) if wanted else None
-        if paid is not None and np.ndim(ids) < 2:  # type: ignore[arg-type]
-            paid = paid[:, :, 0]
-        return Step(state.output(x[:, -1]), state, paid)
+        cross_attention = weights.get(wanted[0]) if wanted else None
+        if cross_attention is not None and np.ndim(ids) < 2:  # type: ignore[arg-type]
+            cross_attention = cross_attention[:, :, 0]
+        return Step(state.output(x[:, -1]), state, cross_attention)
 
     def decode(
         self, x: Array, state: State, wanted: Collection[int] = ()

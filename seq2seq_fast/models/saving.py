@@ -40,7 +40,7 @@ Array = np.ndarray[Any, Any]
 
 KEY = "seq2seq_fast"
 VERSION = 2
-MOST_FLOAT = float(np.finfo(np.float32).max)
+MAX_FLOAT = float(np.finfo(np.float32).max)
 
 
 class _Format:
@@ -243,7 +243,7 @@ def _built(described: Any, hint: Any, tensors: dict[str, Array]) -> Any:
     if described is None and types.NoneType in plain:
         return None
     if type(described) in plain:
-        if isinstance(described, float) and not abs(described) <= MOST_FLOAT:
+        if isinstance(described, float) and not abs(described) <= MAX_FLOAT:
             raise ValueError(f"holds the number {described}, which is no float32")
         return described
     raise ValueError(f"holds {reprlib.repr(described)} where {hint} was expected")

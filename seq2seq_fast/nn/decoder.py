@@ -110,4 +110,4 @@ class Step(NamedTuple):
 
     logits: Array  # (rows, vocabulary)
     state: State
-    attention: Array | None  # (rows, heads, source time), of the layer that was asked for
+    attention: Array | None  # (rows, heads, source time), of the layer that was named

@@ -45,7 +45,7 @@ class EncoderLayer:
         )
 
     def __call__(self, ops: Any, x: Any, integer_scores: bool) -> Any:
-        """x -> the like."""
+        """x -> the layer's output, both (batch, time, features)."""
         place = self.attention_norm
         y = self.attention.encode(ops, place.before(ops, x), x, integer_scores)
         x = place.after(ops, y)

@@ -200,7 +200,7 @@ def ragged_attention(
         The rows of all sequences, as for ``attention``. Data of shape (N, H, D) passes as a
         transposed view.
     query_starts, key_starts : array_like of int, shape (sequences + 1,)
-        Sequence b has the queries ``query_starts[b]`` to ``query_starts[b + 1] - 1``, the like for
+        Sequence b has the queries ``query_starts[b]`` to ``query_starts[b + 1] - 1``, and so of
         keys: from 0, never falling, to Nq or Nk.
     causal : {False, True, "top_left", "bottom_right"}
         As for ``attention``, in each sequence by itself. True only where every sequence has as many

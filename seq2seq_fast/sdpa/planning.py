@@ -18,7 +18,7 @@ Signature = tuple[Shape, np.dtype[Any]]
 Causal = bool | Literal["top_left", "bottom_right"]
 Window = tuple[int | None, int | None]
 
-MOST_LEADING_AXES = 16
+MAX_LEADING_AXES = 16
 
 
 @functools.lru_cache(maxsize=1024)
@@ -51,8 +51,8 @@ def plan_of(
     for name, shape in (("query", query), ("key", key), ("value", value)):
         if len(shape) < 2:
             raise ValueError(f"{name} must have at least the axes (T, D); got shape {shape}")
-        if len(shape) > MOST_LEADING_AXES + 3:
-            raise ValueError(f"{name} has more than {MOST_LEADING_AXES} leading axes: {len(shape)}")
+        if len(shape) > MAX_LEADING_AXES + 3:
+            raise ValueError(f"{name} has more than {MAX_LEADING_AXES} leading axes: {len(shape)}")
     if key[-1] != query[-1]:
         raise ValueError(f"key must have the query's width D; got shapes {key} and {query}")
     if value[-2] != key[-2]:

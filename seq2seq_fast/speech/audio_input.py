@@ -28,7 +28,7 @@ Audio = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Arr
 
 BLOCK = 1 << 16  # moments that are read at a time, of up to eight channels
 LOWEST_RATE, HIGHEST_RATE = 1000, 768_000  # samples a second
-MOST_CHANNELS = 8  # of an array whose first axis is the channels
+MAX_CHANNELS = 8  # of an array whose first axis is the channels
 # libsndfile knows these by their names, too, whatever they begin with; but says on stderr what is
 # wrong with a web page that is named .mp3, so that a head of a frame must be among its first bytes.
 NAMED = {".mp3": rb"\xff[\xe2-\xff]", ".gsm": b"", ".vox": b""}
@@ -94,12 +94,12 @@ def _of_array(audio: Array, rate: int) -> Sound:
     shape = audio.shape
     if audio.ndim == 1:
         audio = audio[:, None]
-    elif audio.ndim == 2 and 0 < shape[0] < shape[1] and shape[0] <= MOST_CHANNELS:
+    elif audio.ndim == 2 and 0 < shape[0] < shape[1] and shape[0] <= MAX_CHANNELS:
         audio = audio.T
     if audio.ndim != 2 or not audio.shape[1] or 0 < len(audio) < audio.shape[1]:
         raise ValueError(
             "audio must have the shape (n,) or (n, channels), or (channels, n) with at most"
-            f" {MOST_CHANNELS} channels; got {shape}"
+            f" {MAX_CHANNELS} channels; got {shape}"
         )
     step = _moments(audio.shape[1])
     blocks = (_floats(audio[i : i + step]) for i in range(0, len(audio), step))

@@ -447,7 +447,7 @@ def test_a_configuration_with_other_ends_of_lines(tmp_path):
 
 
 def test_two_of_many_tensors_have_one_name(tmp_path):
-    count = marian.MOST_TENSORS
+    count = marian.MAX_TENSORS
     names = [*(f"{i:05}" for i in range(count - 1)), "65534"]
     header = np.tile(np.array([6, tiny_marian.FLOAT32, 0, 4], "<u8"), count)
     path = tmp_path / "model.bin"

@@ -21,7 +21,7 @@ from seq2seq_fast import KeyValueCache, attention, ragged_attention, use
 from seq2seq_fast.backends import native
 from seq2seq_fast.sdpa.call import integer_attention
 from seq2seq_fast.sdpa.overlap import overlaps_itself
-from seq2seq_fast.sdpa.planning import MOST_LEADING_AXES
+from seq2seq_fast.sdpa.planning import MAX_LEADING_AXES
 
 EDGES = (1, 15, 16, 17, 31, 33, 97)
 
@@ -481,7 +481,7 @@ def test_many_leading_axes(backend, rng):
 def test_the_kernel_walks_as_many_leading_axes():
     if native.why_missing:
         pytest.skip(native.why_missing)
-    assert native.lib.S2S_MAX_LEAD == MOST_LEADING_AXES
+    assert native.lib.S2S_MAX_LEAD == MAX_LEADING_AXES
 
 
 def test_scale(backend, dtype, rng):

@@ -58,7 +58,7 @@ OF_BOTH_SIDES = ("num_heads", "pre_norm", "activation", "embeddings_merge", "ali
                  "alignment_heads")  # fmt: skip
 # The same in all models of Whisper.
 WHISPER_TOKENS = {"eos_token": "<|endoftext|>", "decoder_start_token": "<|startoftranscript|>"}
-MOST_LAYERS = 1000
+MAX_LAYERS = 1000
 
 
 def read(file: Path, weights: str | None) -> tuple[Plan, Tensors]:
@@ -218,8 +218,8 @@ class _Reader:
             name.split("/")[1] for name in self.tensors.named if name.startswith(f"{side}/layer_")
         }
         count = len(names - {"layer_norm"})
-        if not 1 <= count <= MOST_LAYERS:
-            raise self.tensors.fail(f"{side} has {count} layers, expected 1 to {MOST_LAYERS}")
+        if not 1 <= count <= MAX_LAYERS:
+            raise self.tensors.fail(f"{side} has {count} layers, expected 1 to {MAX_LAYERS}")
         return [f"{side}/layer_{i}" for i in range(count)]
 
     def heads(self, name: str, side: str, width: int) -> Heads:

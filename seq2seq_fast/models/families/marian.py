@@ -38,7 +38,7 @@ NORM = NormTraits("layer", 1e-6)
 ACTIVATIONS = {"relu": "relu", "swish": "silu", "gelu": "gelu_sigmoid"}
 PLACEMENTS = {("n", "a"): "pre", ("", "an"): "post", ("n", "an"): "both"}
 """By what happens before a sublayer and after it: a norm, the addition of its input."""
-MOST_LAYERS = 1000
+MAX_LAYERS = 1000
 
 
 def read(file: Path, weights: str | None) -> tuple[Plan, Tensors]:
@@ -149,8 +149,8 @@ class _Config:
 
     def integer(self, key: str) -> int:
         have = self.found.get(key, "")
-        if not (have.isascii() and have.isdigit() and 1 <= int(have) <= MOST_LAYERS):
+        if not (have.isascii() and have.isdigit() and 1 <= int(have) <= MAX_LAYERS):
             raise self.fail(
-                f"{marian.CONFIG_NAME} says {key}: {have!r}, expected 1 to {MOST_LAYERS}"
+                f"{marian.CONFIG_NAME} says {key}: {have!r}, expected 1 to {MAX_LAYERS}"
             )
         return int(have)

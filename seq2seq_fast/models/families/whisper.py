@@ -34,7 +34,7 @@ ACTIVATIONS = {
 }  # fmt: skip
 TOKENS = "model.decoder.embed_tokens.weight"
 OUTPUT = "proj_out.weight"
-MOST_LAYERS = 1000
+MAX_LAYERS = 1000
 
 
 def read(file: Path, weights: str | None) -> tuple[Plan, Tensors]:
@@ -66,7 +66,7 @@ def read(file: Path, weights: str | None) -> tuple[Plan, Tensors]:
 
     def stack(side: str) -> Stack:
         heads = heads_of(width, integer(f"{side}_attention_heads", 1, width))
-        count = integer(f"{side}_layers", 1, MOST_LAYERS)
+        count = integer(f"{side}_layers", 1, MAX_LAYERS)
         return Stack(
             tuple(Layer(f"model.{side}.layers.{i}", heads) for i in range(count)),
             "pre",

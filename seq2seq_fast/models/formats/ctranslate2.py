@@ -26,8 +26,8 @@ from . import sniff
 from .huggingface import read_text
 from .stored import BFLOAT16, Source, Stored
 
-MOST_TENSORS = 1 << 20
-MOST_AXES = 8
+MAX_TENSORS = 1 << 20
+MAX_AXES = 8
 
 _DTYPES: dict[int, np.dtype[Any]] = {
     0: np.dtype("<f4"),
@@ -121,14 +121,14 @@ class _Reader:
 
     def count(self, what: str) -> int:
         count = self.integer("I", f"the number of {what}")
-        if count > MOST_TENSORS:
-            raise self.fail(f"claims {count} {what}, at most {MOST_TENSORS} are plausible")
+        if count > MAX_TENSORS:
+            raise self.fail(f"claims {count} {what}, at most {MAX_TENSORS} are plausible")
         return count
 
     def tensor(self, name: str) -> Stored:
         rank = self.integer("B", f"the rank of tensor {name}")
-        if rank > MOST_AXES:
-            raise self.fail(f"tensor {name} claims {rank} axes, expected at most {MOST_AXES}")
+        if rank > MAX_AXES:
+            raise self.fail(f"tensor {name} claims {rank} axes, expected at most {MAX_AXES}")
         shape = tuple(self.integer("I", f"the shape of tensor {name}") for _ in range(rank))
         kind = self.integer("B", f"the type of tensor {name}")
         if kind not in _DTYPES:

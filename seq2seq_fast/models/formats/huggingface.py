@@ -16,7 +16,7 @@ from . import safetensors, sniff
 from .stored import Stored
 
 INDEX = "model.safetensors.index.json"
-MOST_TEXT = 16 << 20  # bytes; what Python makes of JSON takes thirty times as much
+MAX_TEXT = 16 << 20  # bytes; what Python makes of JSON takes thirty times as much
 
 
 def read(path: Path) -> dict[str, Stored]:
@@ -77,9 +77,9 @@ def read_text(path: Path) -> str:
         It is no text, or a longer one than any model has; the message names it.
     """
     size = path.stat().st_size
-    if not path.is_file() or size > MOST_TEXT:
+    if not path.is_file() or size > MAX_TEXT:
         raise ValueError(
-            f"{path}: expected a text of at most {MOST_TEXT} bytes; this is {sniff.kind(path)} of"
+            f"{path}: expected a text of at most {MAX_TEXT} bytes; this is {sniff.kind(path)} of"
             f" {size} bytes"
         )
     try:

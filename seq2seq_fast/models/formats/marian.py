@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 
 CONFIG_NAME = "special:model.yml"
-MOST_TENSORS = 1 << 16
-MOST_AXES = 8
+MAX_TENSORS = 1 << 16
+MAX_AXES = 8
 
 _INTGEMM8 = 0x4101
 _DTYPES: dict[int, np.dtype[Any]] = {
@@ -122,8 +122,8 @@ class _Reader:
 
     def header(self) -> int:
         _, count = self.integers(2, "the header")
-        if count > MOST_TENSORS:
-            raise self.fail(f"claims {count} tensors, at most {MOST_TENSORS} are plausible")
+        if count > MAX_TENSORS:
+            raise self.fail(f"claims {count} tensors, at most {MAX_TENSORS} are plausible")
         return count
 
     def read(self) -> MarianModel:
@@ -158,8 +158,8 @@ class _Reader:
             raise self.fail(f"the name of tensor {index} is not UTF-8: {raw[:40]!r}") from None
 
     def shape(self, name: str, header: _Header) -> tuple[int, ...]:
-        if header.axes > MOST_AXES:
-            raise self.fail(f"tensor {name} claims {header.axes} axes, expected 1 to {MOST_AXES}")
+        if header.axes > MAX_AXES:
+            raise self.fail(f"tensor {name} claims {header.axes} axes, expected 1 to {MAX_AXES}")
         raw = self.take(4 * header.axes, f"the shape of tensor {name}")
         shape = struct.unpack(f"<{header.axes}i", raw)
         if any(length < 0 for length in shape):

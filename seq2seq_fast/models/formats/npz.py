@@ -21,10 +21,10 @@ from . import sniff
 
 Array = np.ndarray[Any, Any]
 
-MOST_ARRAYS = 1 << 16
-MOST_AXES = 8
-MOST_HEADER = 10_000  # bytes of an array's header, as in NumPy
-MOST_RATIO = 32  # bytes of float32 that a byte of the file may become: pruned weights shrink by 10
+MAX_ARRAYS = 1 << 16
+MAX_AXES = 8
+MAX_HEADER = 10_000  # bytes of an array's header, as in NumPy
+MAX_RATIO = 32  # bytes of float32 that a byte of the file may become: pruned weights shrink by 10
 SLACK = 1 << 20  # bytes more: the smallest files may be all zeros
 
 # NumPy's own parser of headers takes any Python literal, and raises what its tokenizer raises.
@@ -54,12 +54,12 @@ class Archive:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         sniff.expect(self.path, sniff.NPZ)
-        self.left = MOST_RATIO * self.path.stat().st_size + SLACK  # bytes
+        self.left = MAX_RATIO * self.path.stat().st_size + SLACK  # bytes
         with self.sound():
             self.zip = zipfile.ZipFile(self.path)  # closed when the archive is forgotten
         entries = self.zip.infolist()
-        if len(entries) > MOST_ARRAYS:
-            raise self.fail(f"holds {len(entries)} arrays, at most {MOST_ARRAYS} are plausible")
+        if len(entries) > MAX_ARRAYS:
+            raise self.fail(f"holds {len(entries)} arrays, at most {MAX_ARRAYS} are plausible")
         self.arrays: dict[str, Deflated] = {}
         for entry in entries:
             name = entry.filename.removesuffix(".npy")
@@ -84,7 +84,7 @@ class Archive:
         if self.left < 0:
             raise self.fail(
                 f"{name} takes {size} bytes inflated, so that the file would become more than"
-                f" {MOST_RATIO} times its size"
+                f" {MAX_RATIO} times its size"
             )
 
 
@@ -140,11 +140,11 @@ class Deflated:
             start = file.read(8)
             digits = {b"\1\0": 2, b"\2\0": 4}.get(start[6:], 0)  # of the header's length
             length = int.from_bytes(file.read(digits), "little")
-            found = _HEADER.fullmatch(file.read(min(length, MOST_HEADER)))
+            found = _HEADER.fullmatch(file.read(min(length, MAX_HEADER)))
         if start[:6] != b"\x93NUMPY" or not found:
             raise self.fail("is no array of numbers")
         lengths = [one.strip() for one in found[3].split(b",") if one.strip()]
-        if len(lengths) > MOST_AXES or not all(one.isdigit() and len(one) < 16 for one in lengths):
+        if len(lengths) > MAX_AXES or not all(one.isdigit() and len(one) < 16 for one in lengths):
             raise self.fail(f"has the shape ({found[3].decode():.80}), which is not plausible")
         shape, dtype = tuple(map(int, lengths)), np.dtype(found[1].decode())
         left = self.entry.file_size - (8 + digits + length)

@@ -28,8 +28,8 @@ from .stored import BFLOAT16, Source, Stored
 Array = np.ndarray[Any, Any]
 
 ALIGNMENT = 64  # where the data begins; arrays of whole cache lines, coming first, keep it
-MOST_AXES = 8
-MOST_HEADER = 16 << 20  # bytes; the format's own limit is more than any model needs
+MAX_AXES = 8
+MAX_HEADER = 16 << 20  # bytes; the format's own limit is more than any model needs
 
 _DTYPES = {
     "U8": "<u1", "I8": "<i1", "I16": "<i2", "I32": "<i4", "I64": "<i8",
@@ -93,8 +93,8 @@ def entries(path: str | os.PathLike[str]) -> Entries:
     size = path.stat().st_size
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
-        if length > MOST_HEADER:
-            raise fail(f"the header claims {length} bytes, at most {MOST_HEADER} are plausible")
+        if length > MAX_HEADER:
+            raise fail(f"the header claims {length} bytes, at most {MAX_HEADER} are plausible")
         if length > size - 8:
             raise fail(f"the header claims {length} bytes, {size - 8} are left")
         try:
@@ -115,7 +115,7 @@ def entries(path: str | os.PathLike[str]) -> Entries:
             plain = all(type(n) is int and n >= 0 for n in (*shape, begin, end))
         except (KeyError, TypeError, ValueError):
             plain = False
-        if not plain or len(shape) > MOST_AXES:
+        if not plain or len(shape) > MAX_AXES:
             raise fail(f"tensor {name}: the entry {reprlib.repr(entry)} makes no sense")
         if not begin <= end <= left or end - begin != math.prod(shape) * dtype.itemsize:
             raise fail(

@@ -15,7 +15,7 @@ SAFETENSORS = "a safetensors file"
 SHORTLIST = "a Marian shortlist"
 
 CTRANSLATE2_VERSIONS = range(4, 7)
-MOST_HEADER = 100_000_000  # bytes of a safetensors header, by the format
+MAX_HEADER = 100_000_000  # bytes of a safetensors header, by the format
 SHORTLIST_MAGIC = 0xF11A48D5013417F5
 
 _MUCH = 512  # bytes that are looked at
@@ -89,7 +89,7 @@ def _model(start: bytes) -> str | None:
     (number,) = struct.unpack_from("<Q", start)
     if number == 1:
         return MARIAN
-    if start[8:9] == b"{" and number <= MOST_HEADER:
+    if start[8:9] == b"{" and number <= MAX_HEADER:
         return SAFETENSORS
     version, length = struct.unpack_from("<IH", start)
     if re.fullmatch(rb"\w+\0", start[6 : 6 + length]) and version < 1 << 16:

@@ -39,7 +39,7 @@ TOKEN_LISTS = (  # of the source and of the target
     ("vocab.json", "vocab.json"),
 )
 MARIAN_TOKEN_LIST = "*vocab*.yml"
-MOST_CONFIG = 1 << 20  # bytes; a larger YAML file is no configuration
+MAX_CONFIG = 1 << 20  # bytes; a larger YAML file is no configuration
 
 # How multilingual models name languages: OPUS, M2M100, NLLB and mBART.
 LANGUAGE = re.compile(r">>\w+<<|__[a-z]{2,3}__|[a-z]{3}_[A-Z][a-z]{3}|[a-z]{2}_[A-Z]{2}")
@@ -185,7 +185,7 @@ def _sides(folder: Path, found: Sequence[Path]) -> Sides:
 def _vocabularies_of_configs(folder: Path) -> Iterator[list[str]]:
     """The names under ``vocabs:`` in each of Marian's configurations, the source's first."""
     for file in sorted(folder.glob("*.yml")):
-        if file.stat().st_size > MOST_CONFIG:
+        if file.stat().st_size > MAX_CONFIG:
             continue
         names: list[str] | None = None
         for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
