@@ -16,8 +16,8 @@ from loops import attention as loops
 from loops import integer_score
 from ml_dtypes import bfloat16
 
-import seq2seq_fast
-from seq2seq_fast import KeyValueCache, attention, ragged_attention, use
+from seq2seq_fast import KeyValueCache, attention, contract, ragged_attention, use
+from seq2seq_fast.aligned import in_place
 from seq2seq_fast.backends import native
 from seq2seq_fast.sdpa.call import integer_attention
 from seq2seq_fast.sdpa.overlap import overlaps_itself
@@ -86,7 +86,7 @@ def test_textbook_example(backend):
     assert context.round(2).tolist() == [[1.62, 3.62]]
     # The whole result, bit for bit, by the textbook's loops over Python's floats.
     scores = [0.0 + 0.0 * 1 + 0.5 * 3, 0.0 + 0.0 * 2 + 0.5 * 4]
-    e = [float(seq2seq_fast.contract.contract.exp(np.array([s - max(scores)]))[0]) for s in scores]
+    e = [float(contract.exp(np.array([s - max(scores)]))[0]) for s in scores]
     total = 0.0 + e[0] + e[1]
     by_hand = [[(0.0 + e[0] * h[0, c] + e[1] * h[1, c]) / total for c in range(2)]]
     assert_same_bits(context, np.array(by_hand))
@@ -776,10 +776,10 @@ def test_views_are_not_copied(monkeypatch, rng):
         pytest.skip(native.why_missing)
 
     def refuse(array):
-        assert native.in_place(array)
+        assert in_place(array)
         return array
 
-    monkeypatch.setattr(native, "_readable", refuse)
+    monkeypatch.setattr(native, "readable", refuse)
     arrays = problem(rng, np.float32, 4, 6, 8, lead=(2,), heads=2, key_heads=2)
     q, k, v = (np.ascontiguousarray(a.swapaxes(1, 2)).swapaxes(1, 2) for a in arrays)
     mask = np.broadcast_to(rng.random((6,)) < 0.5, (2, 2, 4, 6))
