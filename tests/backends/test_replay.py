@@ -94,7 +94,7 @@ def _layers(rng):
             for case, activation in enumerate(ACTIVATIONS if number == 1 else ("none", "gelu")):
                 bias, x = draw(outputs) if case % 2 else None, draw(rows, inputs)
                 other, scale = draw(rows, outputs), 17.0 if number % 2 and code == 4 else 0.0
-                how = (None, "plus", "times")[case % 3]
+                how = (None, "residual", "gate")[case % 3]
                 options = {how: other} if how else {}
                 layer = Linear(
                     dataclasses.replace(matrix, input_scale=scale) if code == 4 else matrix, bias
