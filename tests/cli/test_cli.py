@@ -119,6 +119,7 @@ USES = {  # what is run: what it writes, and whether it reads standard input
 }
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="a shell closes the streams")
 @pytest.mark.parametrize("arguments", USES, ids=" ".join)
 def test_closed_streams(arguments):

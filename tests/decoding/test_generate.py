@@ -62,7 +62,7 @@ def plain_beam_search(model, ids, beams, most, penalty):
 
 
 @pytest.mark.parametrize("beams", [2, 3])
-@pytest.mark.parametrize("penalty", [1.0, 0.3])
+@pytest.mark.parametrize("penalty", [1.0, pytest.param(0.3, marks=pytest.mark.slow)])
 def test_beam_search_is_what_it_says(backend, model, beams, penalty):
     found = model.generate(
         SOURCES,
@@ -111,6 +111,7 @@ OPTIONS = [
     {"shortlist": LISTS},
     {"prefix": [[3, 4], [], [5], [6, 6, 6], [2]], "num_beams": 2},
 ]  # fmt: skip
+OPTIONS[2:] = [pytest.param(options, marks=pytest.mark.slow) for options in OPTIONS[2:]]
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "-".join(options) or "greedy")
@@ -129,6 +130,7 @@ def test_neighbours_backends_and_threads_change_nothing(backend, model, options)
             assert some(order) == [alone[i] for i in order]
 
 
+@pytest.mark.slow
 def test_long_results_outgrow_a_cache(backend, model):
     """Room for keys is made in the middle of a search, while sequences leave."""
     limits = {"max_new_tokens": 100, "suppress_tokens": [EOS], "repetition_penalty": 1.2}

@@ -54,6 +54,7 @@ def test_vocab_and_merges_beside_a_model(folder, tmp_path):
     assert want.segments and Transcriber(tmp_path).transcribe(sweep(2), temperature=0) == want
 
 
+@pytest.mark.slow
 def test_hugging_face_folders(folder, tmp_path):
     """The same model from all kinds of files: the same bits."""
     spectrum = Recording(sweep(1)).window(0, 80)
