@@ -125,6 +125,19 @@ void s2s_follow(const s2s_op *ops, int64_t ops_count, int64_t count, const int64
     }
 }
 
+/* The bias of the query at the step's position is that of the one at 0, moved by as many keys: it
+ * depends on their distance alone. */
+static int attend(const s2s_op *op, int isa, int threads, int64_t rows)
+{
+    s2s_attention_problem *const p = op->problem;
+    const char *bias = op->in[4];
+    if (bias && op->step)
+        bias -= *op->step * p->bias.column;
+    p->lead[0] = rows;
+    return s2s_attention(p, isa, threads, op->number, 0, op->in[0], op->in[1], op->in[2], NULL,
+                         bias, NULL, op->in[3], op->out[0], NULL, NULL);
+}
+
 /* `next` is the matrix that will be read after a linear layer's own. */
 static int run(const s2s_op *op, const s2s_matrix *next, int isa, int threads, int64_t sequences)
 {
@@ -141,9 +154,7 @@ static int run(const s2s_op *op, const s2s_matrix *next, int isa, int threads, i
     case S2S_OP_RECUR:
         return s2s_recur(isa, rows, n, op->in[0], op->in[1], op->in[2], op->out[1], op->out[0]);
     case S2S_OP_ATTEND:
-        op->problem->lead[0] = rows;
-        return s2s_attention(op->problem, isa, threads, op->number, 0, op->in[0], op->in[1],
-                             op->in[2], NULL, NULL, NULL, op->in[3], op->out[0], NULL, NULL);
+        return attend(op, isa, threads, rows);
     case S2S_OP_EMBED:
         state = s2s_fp_enter();
         embed(op, isa, rows);

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..aligned import contiguous
-from ..contract.plan import KEYS, PACKED, QUERIES, SPAN, heads_plan
+from ..contract.plan import KEYS, PACKED, QUERIES, SPAN
 from ..graph import ops
 from ..graph.ops import Buffer, Graph
 from ..graph.schedule import SHORT, is_short, schedule_of
@@ -101,17 +101,27 @@ class Calls:
             raise TypeError(f"no such op: {op}")
 
     def add_attention(
-        self, plan: Any, query: Array, key: Array, value: Array, spans: Array, out: Array
+        self,
+        plan: Any,
+        query: Array,
+        key: Array,
+        value: Array,
+        spans: Array,
+        out: Array,
+        bias: Array | None = None,
+        step: Array | None = None,
     ) -> int:
-        """Returns the address of the problem."""
+        """`bias` (heads, queries, keys) is that of queries from position 0 on, or from the step's.
+        Returns the address of the problem."""
         strides = (query.strides, key.strides, value.strides, out.strides)
-        shared = native.attention_problem(plan, *strides, None, None, None, None, None)
+        biased = None if bias is None else (bias.shape, bias.strides)
+        shared = native.attention_problem(plan, *strides, None, biased, None, None, None)
         problem = native.ffi.new("s2s_attention_problem *", shared[0])
         self.held.append(problem)
         at = int(native.ffi.cast("uintptr_t", problem))
         self.add(
-            native.lib.S2S_OP_ATTEND, plan.lead[0], (query, key, value, spans), (out,),
-            problem=at, number=plan.scale,
+            native.lib.S2S_OP_ATTEND, plan.lead[0], (query, key, value, spans, bias), (out,),
+            problem=at, number=plan.scale, step=0 if step is None else address(step),
         )  # fmt: skip
         return at
 
@@ -137,10 +147,11 @@ class EncoderCalls:
                 heads = op.heads
                 every = heads.split(arrays[op.projected.number])
                 parts = np.split(every, [heads.count, heads.count + heads.keys], axis=1)
-                plan = heads_plan(batch, heads.sizes, time, time, False, op.integer_scores)
+                plan = heads.plan(batch, time, time, integer_scores=op.integer_scores)
                 out = heads.split(arrays[op.out.number])
                 query, key, value = parts
-                calls.add_attention(plan, query, key, value, self.spans, out)
+                bias = None if op.bias is None else op.bias.of_queries(0, time, time)
+                calls.add_attention(plan, query, key, value, self.spans, out, bias)
             else:
                 calls.add_rows(op, arrays)
         self.ops, self._held = calls.finish(), calls.held

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..contract.panels import PANEL
-from ..contract.plan import heads_plan
 from ..graph import ops
 from ..graph.ops import Graph
 from ..graph.steps import StepState
@@ -66,13 +65,17 @@ class NativeSteps:
         every = heads.split(projected[:, None])
         query, key, value = np.split(every, [heads.count, heads.count + heads.keys], axis=1)
         spans, scratch = state.past_spans[op.layer], np.empty(heads.width * PANEL, np.float32)
-        plan = heads_plan(state.rows, heads.sizes, 1, values.shape[2], packed=True)
+        keys = values.shape[2]
+        plan = heads.plan(state.rows, 1, keys, packed=True)
+        bias = None if op.bias is None else op.bias.of_queries(0, keys, keys)[:, :1]
         out = heads.split(arrays[op.out.number][:, None])
         append = calls.add(
             native.lib.S2S_OP_APPEND, state.rows, (key, value), (panels, values, scratch, spans),
             stride=projected.shape[1],
         )  # fmt: skip
-        append["problem"] = calls.add_attention(plan, query, panels, values, spans, out)
+        append["problem"] = calls.add_attention(
+            plan, query, panels, values, spans, out, bias, None if bias is None else state.step
+        )
 
     def _add_memory(self, calls: Calls, op: ops.MemoryAttention, arrays: list[Array]) -> None:
         state, heads = self.state, op.heads
@@ -80,7 +83,7 @@ class NativeSteps:
         shape = (state.sequences, state.beams, heads.query_width)
         query = heads.split(arrays[op.query.number].reshape(shape))
         out = heads.split(arrays[op.out.number].reshape(shape))
-        plan = heads_plan(state.sequences, heads.sizes, state.beams, values.shape[2], packed=True)
+        plan = heads.plan(state.sequences, state.beams, values.shape[2], packed=True)
         calls.add_attention(plan, query, panels, values, state.memory_spans, out)
 
     def choose(self, output: LinearWeights) -> None:

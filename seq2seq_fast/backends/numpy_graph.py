@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..contract.plan import KEYS, SPAN, heads_plan
+from ..contract.plan import KEYS, SPAN
 from ..graph import ops
 from ..graph.ops import Graph
 from ..graph.steps import StepState
@@ -42,14 +42,14 @@ def self_attention(
     there, into merged (batch, time, features)."""
     batch, _, time, _ = every.shape
     heads, spans = op.heads, None
-    plan = heads_plan(batch, heads.sizes, time, time, False, op.integer_scores)
+    plan = heads.plan(batch, time, time, integer_scores=op.integer_scores)
     if lengths is not None:
         spans = np.empty((batch, len(SPAN)), np.int64)
         spans[:] = plan.span
         spans[:, KEYS] = lengths
     query, key, value = np.split(every, [heads.count, heads.count + heads.keys], axis=1)
-    out = heads.split(merged)
-    _attend(backend, plan, query, key, value, spans, out)
+    bias = None if op.bias is None else op.bias.of_queries(0, time, time)
+    _attend(backend, plan, query, key, value, bias, spans, heads.split(merged))
 
 
 def _run_rows(backend: Backend, op: ops.Op, arrays: Arrays) -> None:
@@ -66,10 +66,17 @@ def _run_rows(backend: Backend, op: ops.Op, arrays: Arrays) -> None:
 
 
 def _attend(
-    backend: Backend, plan: Any, query: Array, key: Array, value: Array, spans: Any, out: Array
+    backend: Backend,
+    plan: Any,
+    query: Array,
+    key: Array,
+    value: Array,
+    bias: Array | None,
+    spans: Array | None,
+    out: Array,
 ) -> None:
     backend.attention(
-        plan, query, key, value, plan.scale, 0.0, None, None, None, spans, out, None, None
+        plan, query, key, value, plan.scale, 0.0, None, bias, None, spans, out, None, None
     )
 
 
@@ -125,7 +132,11 @@ class NumpySteps:
         values[each, :, at] = value[:, :, 0]
         spans[:rows, KEYS] += 1
         merged = np.empty((rows, 1, heads.query_width), np.float32)
-        self._attend(heads, query, panels[:rows], values[:rows], spans[:rows], merged)
+        bias = None
+        if op.bias is not None:
+            step = int(self.state.step[0])
+            bias = op.bias.of_queries(step, 1, step + 1)
+        self._attend(heads, query, panels[:rows], values[:rows], bias, spans[:rows], merged)
         return merged[:, 0]
 
     def _memory(self, op: ops.MemoryAttention, query: Array, sequences: int) -> Array:
@@ -134,17 +145,24 @@ class NumpySteps:
         merged = np.empty((sequences, self.state.beams, heads.query_width), np.float32)
         queries = heads.split(query.reshape(sequences, self.state.beams, -1))
         spans = self.state.memory_spans[:sequences]
-        self._attend(heads, queries, panels[:sequences], values[:sequences], spans, merged)
+        self._attend(heads, queries, panels[:sequences], values[:sequences], None, spans, merged)
         return merged.reshape(len(query), -1)
 
     def _attend(
-        self, heads: Any, query: Array, panels: Array, values: Array, spans: Array, merged: Array
+        self,
+        heads: Any,
+        query: Array,
+        panels: Array,
+        values: Array,
+        bias: Array | None,
+        spans: Array,
+        merged: Array,
     ) -> None:
         keys = int(spans[:, KEYS].max())
-        plan = heads_plan(len(query), heads.sizes, query.shape[2], keys, packed=True)
+        plan = heads.plan(len(query), query.shape[2], keys, packed=True)
         key = panels[:, :, : -(-keys // panels.shape[-1])]
         value, out = values[:, :, :keys], heads.split(merged)
-        _attend(self.backend, plan, query, key, value, spans, out)
+        _attend(self.backend, plan, query, key, value, bias, spans, out)
 
     def greedy(
         self,

@@ -61,9 +61,10 @@ def heads_plan(
     keys: int,
     packed: bool = False,
     integer_scores: bool = False,
+    scale: float | None = None,
 ) -> Plan:
     """Of a model's attention in float32, where every query sees every key: `heads` are the number
-    of query heads, of key heads, and their width."""
+    of query heads, of key heads, and their width; a scale of None is 1 / sqrt(width)."""
     count, key_heads, width = heads
     float32 = np.dtype(np.float32)
     key_shape = (batch, key_heads, keys, width)
@@ -89,5 +90,5 @@ def heads_plan(
         offset=0,
         out_shape=(batch, count, queries, width),
         weights_shape=(batch, count, queries, keys),
-        scale=1.0 / math.sqrt(width),
+        scale=1.0 / math.sqrt(width) if scale is None else scale,
     )

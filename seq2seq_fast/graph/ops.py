@@ -13,6 +13,7 @@ import numpy as np
 if TYPE_CHECKING:
     from ..backends.backend import LinearWeights
     from ..nn.attention import Heads
+    from ..nn.positions import RelativeBias
 
 Array = np.ndarray[Any, Any]
 
@@ -54,6 +55,7 @@ class SelfAttention:
     projected: Buffer
     heads: Heads
     integer_scores: bool
+    bias: RelativeBias | None
     out: Buffer
 
 
@@ -84,6 +86,7 @@ class PastAttention:
     projected: Buffer
     heads: Heads
     layer: int
+    bias: RelativeBias | None
     out: Buffer
 
 

@@ -11,7 +11,7 @@ from . import ops
 from .ops import Buffer, Graph
 
 if TYPE_CHECKING:
-    from ..nn import attention, linear, norms, sources, ssru
+    from ..nn import attention, linear, norms, positions, sources, ssru
 
 
 class NoOp(TypeError):
@@ -54,11 +54,17 @@ class Recorder:
         return self._add(ops.Norm(x, norm.gamma, norm.shift, norm.eps, self.buffer(x.width)))
 
     def self_attention(
-        self, projected: Buffer, heads: attention.Heads, integer_scores: bool, **arguments: Any
+        self,
+        projected: Buffer,
+        heads: attention.Heads,
+        integer_scores: bool,
+        *,
+        relative_bias: positions.RelativeBias | None = None,
+        **arguments: Any,
     ) -> Buffer:
         _refuse("self_attention", arguments)
         out = self.buffer(heads.query_width)
-        return self._add(ops.SelfAttention(projected, heads, integer_scores, out))
+        return self._add(ops.SelfAttention(projected, heads, integer_scores, relative_bias, out))
 
     def embed(self, embedding: sources.Embedding) -> Buffer:
         """The vectors of a step's tokens and of its position."""
@@ -73,11 +79,17 @@ class Recorder:
         return self._add(ops.SSRUStep(gates, layer, residual, out)), layer
 
     def past_attention(
-        self, projected: Buffer, heads: attention.Heads, layer: int, **arguments: Any
+        self,
+        projected: Buffer,
+        heads: attention.Heads,
+        layer: int,
+        *,
+        relative_bias: positions.RelativeBias | None = None,
+        **arguments: Any,
     ) -> tuple[Buffer, int]:
         _refuse("past_attention", arguments)
         out = self.buffer(heads.query_width)
-        return self._add(ops.PastAttention(projected, heads, layer, out)), layer
+        return self._add(ops.PastAttention(projected, heads, layer, relative_bias, out)), layer
 
     def memory_attention(
         self,

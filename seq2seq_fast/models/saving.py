@@ -27,7 +27,7 @@ from ..nn.encoder import Encoder, EncoderLayer
 from ..nn.feed_forward import FeedForward
 from ..nn.linear import Convolution, Linear
 from ..nn.norms import Norm, SublayerNorm
-from ..nn.positions import LearnedPositions, Sinusoids
+from ..nn.positions import LearnedPositions, RelativeBias, Sinusoids
 from ..nn.sources import Embedding, SpectrumEmbedding
 from ..nn.ssru import SSRU
 from ..nn.weights import Matrix
@@ -84,15 +84,16 @@ _FORMATS: dict[str, _Format] = {
     "Convolution": _Format(Convolution, "linear", "kernel", "stride"),
     "Norm": _Format(Norm, "gamma", "beta", "eps", "kind"),
     "SublayerNorm": _Format(SublayerNorm, "norm", "placement", "second"),
-    "Sinusoids": _Format(Sinusoids, "width", "first"),
+    "Sinusoids": _Format(Sinusoids, "width", "first", "endpoint"),
+    "RelativeBias": _Format(RelativeBias, "table", "bidirectional", "max_distance"),
     "LearnedPositions": _Format(LearnedPositions, "table"),
     "Embedding": _Format(Embedding, "matrix", "scale", "positions", "norm"),
     "SpectrumEmbedding": _Format(
         SpectrumEmbedding, "first", "second", "positions", "activation"
     ),
     "FeedForward": _Format(FeedForward, "up", "down", "activation", "gate"),
-    "Heads": _Format(Heads, "count", "keys", "width"),
-    "SelfAttention": _Format(SelfAttention, "projection", "output", "heads"),
+    "Heads": _Format(Heads, "count", "keys", "width", "scale"),
+    "SelfAttention": _Format(SelfAttention, "projection", "output", "heads", "bias"),
     "CrossAttention": _Format(CrossAttention, "query", "key_value", "output", "heads"),
     "SSRU": _Format(SSRU, "gates"),
     "EncoderLayer": _Format(

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 from ..contract.panels import PANEL
+from ..contract.plan import Plan, heads_plan
 from ..sdpa.cache import KeyValueCache
 from .checks import must_equal
 from .linear import Linear
+from .positions import RelativeBias
 
 Array = np.ndarray[Any, Any]
 
@@ -27,15 +29,26 @@ class Heads:
     count: int
     keys: int
     width: int  # of one head
+    scale: float | None = None  # of scores; None: 1 / sqrt(width)
 
     def __post_init__(self) -> None:
         if min(self.count, self.keys, self.width) < 1 or self.count % self.keys:
             raise ValueError(f"no heads: {self}")
+        if self.scale is not None and not 0 < self.scale < np.inf:
+            raise ValueError(f"scale must be a positive number; got {self.scale}")
 
-    @property
-    def sizes(self) -> tuple[int, int, int]:
-        """The number of query heads, of key heads, and their width."""
-        return self.count, self.keys, self.width
+    def plan(
+        self,
+        batch: int,
+        queries: int,
+        keys: int,
+        *,
+        packed: bool = False,
+        integer_scores: bool = False,
+    ) -> Plan:
+        """Of attention where every query sees every key."""
+        sizes = self.count, self.keys, self.width
+        return heads_plan(batch, sizes, queries, keys, packed, integer_scores, self.scale)
 
     @property
     def query_width(self) -> int:
@@ -63,8 +76,11 @@ class SelfAttention:
     projection: Linear  # queries, keys and values side by side
     output: Linear
     heads: Heads
+    bias: RelativeBias | None = None
 
     def __post_init__(self) -> None:
+        if self.bias is not None:
+            must_equal("heads of attention", self.heads.count, self.bias.heads)
         heads, projection, output = self.heads, self.projection.matrix, self.output.matrix
         must_equal(
             "widths of attention", projection.outputs, heads.query_width + 2 * heads.key_width
@@ -79,7 +95,7 @@ class SelfAttention:
     def encode(self, ops: Any, x: Any, residual: Any, integer_scores: bool) -> Any:
         """x -> residual + attention of each sequence to all of itself."""
         projected = ops.linear(self.projection, x)
-        merged = ops.self_attention(projected, self.heads, integer_scores)
+        merged = ops.self_attention(projected, self.heads, integer_scores, relative_bias=self.bias)
         return ops.linear(self.output, merged, residual=residual)
 
     def start(self, rows: int) -> DecoderCache:
@@ -90,7 +106,7 @@ class SelfAttention:
         """x -> residual + attention of each token to those before it and to itself, and `past`
         with it."""
         projected = ops.linear(self.projection, x)
-        merged, past = ops.past_attention(projected, self.heads, past)
+        merged, past = ops.past_attention(projected, self.heads, past, relative_bias=self.bias)
         return ops.linear(self.output, merged, residual=residual), past
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .attention import DecoderCache, Heads
     from .linear import Linear
     from .norms import Norm
+    from .positions import RelativeBias
     from .ssru import SSRU, SSRUState
 
 Array = np.ndarray[Any, Any]
@@ -51,16 +52,26 @@ class Eager:
         return out, type(state)(values)
 
     def past_attention(
-        self, projected: Array, heads: Heads, past: DecoderCache
+        self,
+        projected: Array,
+        heads: Heads,
+        past: DecoderCache,
+        *,
+        relative_bias: RelativeBias | None = None,
     ) -> tuple[Array, DecoderCache]:
         """Each token attends to those before it, and to itself."""
-        width = heads.query_width
+        width, first, time = heads.query_width, past.length, projected.shape[1]
+        bias = None
+        if relative_bias is not None:
+            bias = relative_bias.of_queries(first, time, first + time)
         past = past.append(*heads.keys_values(projected[..., width:]))
         merged = np.empty((*projected.shape[:2], width), np.float32)
         attention(
             heads.split(projected[..., :width]),
             past.cache,
-            causal="bottom_right" if projected.shape[1] > 1 else False,
+            scale=heads.scale,
+            bias=bias,
+            causal="bottom_right" if time > 1 else False,
             out=heads.split(merged),
         )
         return merged, past
@@ -74,7 +85,13 @@ class Eager:
         sequences = len(memory.lengths)
         queries = heads.split(query.reshape(sequences, -1, width))
         merged = np.empty((sequences, queries.shape[2], width), np.float32)
-        found = attention(queries, memory, out=heads.split(merged), return_weights=return_weights)
+        found = attention(
+            queries,
+            memory,
+            scale=heads.scale,
+            out=heads.split(merged),
+            return_weights=return_weights,
+        )
         weights = None
         if return_weights:
             each = found[1].reshape(sequences, heads.count, rows // sequences, time, -1)
