@@ -47,6 +47,17 @@ static void embed(const s2s_op *op, int isa, int64_t rows)
     }
 }
 
+/* out [rows][n] = x + position. */
+static void add_position(const s2s_op *op, int64_t rows)
+{
+    const float *const position = (const float *)op->in[1] + *op->step * op->n;
+    const float *x = op->in[0];
+    float *out = op->out[0];
+    for (int64_t r = 0; r < rows; r++, x += op->n, out += op->n)
+        for (int64_t j = 0; j < op->n; j++)
+            out[j] = x[j] + position[j];
+}
+
 /* The panel of one key, which holds rows of keys where it is not full. */
 static float *panel_of(const s2s_op *op, int64_t sequence, int64_t head, int64_t key)
 {
@@ -158,6 +169,11 @@ static int run(const s2s_op *op, const s2s_matrix *next, int isa, int threads, i
     case S2S_OP_EMBED:
         state = s2s_fp_enter();
         embed(op, isa, rows);
+        s2s_fp_leave(state);
+        return S2S_OK;
+    case S2S_OP_ADD_POSITION:
+        state = s2s_fp_enter();
+        add_position(op, rows);
         s2s_fp_leave(state);
         return S2S_OK;
     case S2S_OP_APPEND:

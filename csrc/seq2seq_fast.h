@@ -156,7 +156,8 @@ enum s2s_op_kind {
     S2S_OP_RECUR = 2,  /* in: gates, cell, other; out: result, new cell (may be the cell) */
     S2S_OP_ATTEND = 3, /* in: query, key, value, spans, bias or null; out: result */
     S2S_OP_EMBED = 4,  /* in: int64 tokens, position vectors or null; out: result */
-    S2S_OP_APPEND = 5  /* in: key, value; out: panels, values, scratch [width][16], spans */
+    S2S_OP_APPEND = 5, /* in: key, value; out: panels, values, scratch [width][16], spans */
+    S2S_OP_ADD_POSITION = 6 /* in: x, position vectors; out: result */
 };
 
 typedef struct {
@@ -169,7 +170,7 @@ typedef struct {
     double number;                  /* eps of a norm, scale of attention or of an embedding */
     const s2s_matrix *matrix;
     s2s_attention_problem *problem; /* its first leading axis follows the rows */
-    const int64_t *step;            /* of an embedding: which position vector; of attention: how
+    const int64_t *step;            /* of positions: which vector; of attention: how
                                      * many columns before it a bias begins; null: none */
     const void *in[5];
     void *out[4];

@@ -36,9 +36,16 @@ class NativeSteps:
                 layer = native.native_weights(op.weights)
                 calls.held.append(layer)
                 calls.add(
-                    native.lib.S2S_OP_EMBED, state.rows, (state.tokens, state.positions),
+                    native.lib.S2S_OP_EMBED, state.rows,
+                    (state.tokens, state.positions if op.positions else None),
                     (arrays[op.out.number],), matrix=layer.address, number=op.scale,
                     step=address(state.step),
+                )  # fmt: skip
+            elif isinstance(op, ops.AddPosition):
+                calls.add(
+                    native.lib.S2S_OP_ADD_POSITION, state.rows,
+                    (arrays[op.x.number], state.positions), (arrays[op.out.number],),
+                    n=op.out.width, step=address(state.step),
                 )  # fmt: skip
             elif isinstance(op, ops.SSRUStep):
                 past, out = state.past[op.layer], arrays[op.out.number]

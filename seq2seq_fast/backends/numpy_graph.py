@@ -98,6 +98,8 @@ class NumpySteps:
         for op in self.graph.ops:
             if isinstance(op, ops.Embed):
                 arrays[op.out.number] = self._embedded(op, rows)
+            elif isinstance(op, ops.AddPosition):
+                arrays[op.out.number] = self._with_position(arrays[op.x.number])
             elif isinstance(op, ops.SSRUStep):
                 state = self.state.past[op.layer]
                 assert isinstance(state, np.ndarray)
@@ -118,6 +120,9 @@ class NumpySteps:
         x[tokens < 0] = 0
         if op.scale != 1:
             x = x * np.float32(op.scale)
+        return self._with_position(x) if op.positions else x
+
+    def _with_position(self, x: Array) -> Array:
         positions = self.state.positions
         return x if positions is None else x + positions[self.state.step[0]]
 

@@ -61,10 +61,19 @@ class SelfAttention:
 
 @dataclass(frozen=True, eq=False)
 class Embed:
-    """Vectors of the step's tokens, times `scale`, plus the vector of the step's position."""
+    """Vectors of the step's tokens, times `scale`."""
 
     weights: LinearWeights
     scale: float
+    positions: bool  # plus the vector of the step's position, if there are any
+    out: Buffer
+
+
+@dataclass(frozen=True, eq=False)
+class AddPosition:
+    """x plus the vector of the step's position."""
+
+    x: Buffer
     out: Buffer
 
 
@@ -101,7 +110,9 @@ class MemoryAttention:
     out: Buffer
 
 
-Op = Linear | Norm | SelfAttention | Embed | SSRUStep | PastAttention | MemoryAttention
+Op = (
+    Linear | Norm | SelfAttention | Embed | AddPosition | SSRUStep | PastAttention | MemoryAttention
+)
 
 _READ = ("x", "residual", "gate", "projected", "gates", "query")
 

@@ -68,9 +68,14 @@ class Recorder:
 
     def embed(self, embedding: sources.Embedding) -> Buffer:
         """The vectors of a step's tokens and of its position."""
+        first = embedding.norm_first
         out = self.buffer(embedding.width)
-        self._add(ops.Embed(embedding.weights, embedding.scale, out))
-        return out if embedding.norm is None else self.norm(embedding.norm, out)
+        self._add(ops.Embed(embedding.weights, embedding.scale, not first, out))
+        if embedding.norm is not None:
+            out = self.norm(embedding.norm, out)
+        if first and embedding.positions is not None:
+            out = self._add(ops.AddPosition(out, self.buffer(out.width)))
+        return out
 
     def ssru_step(
         self, unit: ssru.SSRU, gates: Buffer, residual: Buffer, layer: int

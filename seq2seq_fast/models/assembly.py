@@ -3,17 +3,21 @@ layers, whatever the family."""
 
 from __future__ import annotations
 
-from ..nn.attention import CrossAttention, SelfAttention
+import dataclasses
+
+import numpy as np
+
+from ..nn.attention import CrossAttention, Heads, SelfAttention
 from ..nn.decoder import Decoder, DecoderLayer
 from ..nn.encoder import Encoder, EncoderLayer
 from ..nn.feed_forward import FeedForward
 from ..nn.linear import Convolution, Linear
 from ..nn.norms import Norm, SublayerNorm
-from ..nn.positions import LearnedPositions, Sinusoids
+from ..nn.positions import LearnedPositions, RelativeBias
 from ..nn.sources import Embedding, SpectrumEmbedding
 from ..nn.ssru import SSRU
 from .encoder_decoder import EncoderDecoder
-from .plan import Layer, Plan, Spectrum, Stack, Tokens
+from .plan import Bias, Layer, Learned, Plan, Spectrum, Stack, Tokens
 from .tensors import Tensors
 
 # Of the convolutions of a spectrum, which are Whisper's: rows that each takes, and how far it goes.
@@ -30,13 +34,14 @@ def assemble(plan: Plan, tensors: Tensors) -> EncoderDecoder:
         the message names the file and the tensor. Parts do not fit each other.
     """
     model = _Assembler(plan, tensors).model()
-    tensors.finish(plan.ignored)
+    tensors.finish(plan.ignored, plan.copies)
     return model
 
 
 class _Assembler:
     def __init__(self, plan: Plan, tensors: Tensors) -> None:
         self.plan, self.names, self.tensors = plan, plan.names, tensors
+        self._biases: dict[Bias, RelativeBias] = {}
 
     def model(self) -> EncoderDecoder:
         plan = self.plan
@@ -60,7 +65,7 @@ class _Assembler:
                     for layer in decoder.layers
                 ),
                 self.output(target),
-                self.norm(decoder.norm, target.width) if decoder.norm else None,
+                self.last_norm(decoder, target.width),
             ),
             bos=plan.bos,
             eos=plan.eos,
@@ -98,7 +103,14 @@ class _Assembler:
             self.side_by_side(self.names.self_projection, layer, widths, width),
             self.linear(self.names.self_output, layer, width, heads.query_width),
             heads,
+            None if layer.bias is None else self.relative_bias(layer.bias, heads),
         )
+
+    def relative_bias(self, bias: Bias, heads: Heads) -> RelativeBias:
+        if bias not in self._biases:
+            table = self.tensors.table(bias.table, heads.count)
+            self._biases[bias] = RelativeBias(table, bias.bidirectional, bias.max_distance)
+        return self._biases[bias]
 
     def cross_attention(self, layer: Layer, width: int, memory: int) -> CrossAttention:
         heads = layer.cross_heads or layer.heads
@@ -120,22 +132,30 @@ class _Assembler:
         gate = None
         if names.gate and self.named(names.gate, layer, names.weight) in self.tensors:
             gate = self.linear(names.gate, layer, inner, width)
-        return FeedForward(up, self.linear(names.down, layer, width, inner), stack.activation, gate)
+        down = self.linear(names.down, layer, width, inner, keep_float=names.float_down)
+        return FeedForward(up, down, stack.activation, gate)
 
     # ---- linear layers and norms ----
 
     @staticmethod
     def named(template: str, layer: Layer | None, word: str) -> str:
         """The name of a tensor."""
-        filled = template if layer is None else template.replace("{layer}", layer.name)
-        return filled.replace("*", word)
+        if layer is not None:
+            template = template.replace("{layer}", layer.name).replace("{last}", layer.last)
+        return template.replace("*", word)
 
     def linear(
-        self, template: str, layer: Layer | None, outputs: int | None, inputs: int
+        self,
+        template: str,
+        layer: Layer | None,
+        outputs: int | None,
+        inputs: int,
+        *,
+        keep_float: bool = False,
     ) -> Linear:
         matrix = self.tensors.matrix(
             self.named(template, layer, self.names.weight), outputs, inputs,
-            transposed=self.names.transposed,
+            transposed=self.names.transposed, keep_float=keep_float,
         )  # fmt: skip
         bias = self.named(template, layer, self.names.bias)
         if "*" not in template or not (self.names.always_bias or bias in self.tensors):
@@ -176,6 +196,16 @@ class _Assembler:
         one = first if stack.placement == "pre" else last
         return SublayerNorm(self.norm(one, width, layer), stack.placement)
 
+    def last_norm(self, stack: Stack, width: int) -> Norm | None:
+        """That of what the last layer gives, which scales it for the output, too."""
+        if stack.norm is None:
+            return None
+        norm, scale = self.norm(stack.norm, width), self.plan.output_scale
+        if scale == 1:
+            return norm
+        beta = None if norm.beta is None else norm.beta * np.float32(scale)
+        return dataclasses.replace(norm, gamma=norm.gamma * np.float32(scale), beta=beta)
+
     # ---- what the model reads, and what it gives ----
 
     def embedding(self, part: Tokens) -> Embedding:
@@ -185,8 +215,9 @@ class _Assembler:
         return Embedding(
             matrix,
             part.scale,
-            positions if isinstance(positions, Sinusoids) else self.learned(positions, width),
+            self.learned(positions, width) if isinstance(positions, Learned) else positions,
             self.norm(part.norm, width) if part.norm else None,
+            part.norm_first,
         )
 
     def spectrum(self, part: Spectrum) -> SpectrumEmbedding:
@@ -203,14 +234,21 @@ class _Assembler:
         vector = self.tensors.vector(bias, matrix.outputs) if bias in self.tensors else None
         return Convolution(Linear(matrix, vector), KERNEL, stride)
 
-    def learned(self, name: str, width: int) -> LearnedPositions:
-        return LearnedPositions(self.tensors.table(name, width))
+    def learned(self, positions: Learned, width: int) -> LearnedPositions:
+        table = self.tensors.table(positions.table, width)
+        if len(table) <= positions.offset:
+            raise self.tensors.fail(
+                f"tensor {positions.table} has {len(table)} rows, expected more than"
+                f" {positions.offset}"
+            )
+        return LearnedPositions(np.ascontiguousarray(table[positions.offset :]))
 
     def output(self, embedding: Embedding) -> Linear:
         """Of as many tokens as the decoder reads."""
-        if self.plan.output is not None:
-            return self.linear(self.plan.output, None, embedding.size, embedding.width)
-        bias = self.plan.tied_bias
-        if bias is None:
-            return Linear(embedding.matrix)
-        return Linear(embedding.matrix, self.tensors.vector(bias, embedding.size))
+        plan, size = self.plan, embedding.size
+        output = Linear(embedding.matrix)
+        if plan.output is not None:
+            output = self.linear(plan.output, None, size, embedding.width)
+        if plan.output_bias is None or output.bias is not None:
+            return output
+        return Linear(output.matrix, self.tensors.vector(plan.output_bias, size))

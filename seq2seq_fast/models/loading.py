@@ -9,7 +9,8 @@ from ..nn.weights import WEIGHTS
 from ..pickling import Origin
 from .assembly import assemble
 from .encoder_decoder import EncoderDecoder
-from .families import ctranslate2, marian, whisper
+from .families import ctranslate2, marian
+from .families import huggingface as huggingface_families
 from .formats import huggingface, sniff
 from .saving import is_saved, restore
 
@@ -20,7 +21,7 @@ _FAMILIES = {
     sniff.MARIAN: marian.read,
     sniff.NPZ: marian.read,
     sniff.CTRANSLATE2: ctranslate2.read,
-    sniff.SAFETENSORS: whisper.read,
+    sniff.SAFETENSORS: huggingface_families.read,
 }
 
 

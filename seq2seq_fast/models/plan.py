@@ -2,8 +2,9 @@
 model that they make. Nothing is read for it but shapes; assembly.py makes the model of it.
 
 The names of linear layers and norms are templates. In them `*` stands for what the family calls
-weight, bias, gamma and beta, and `{layer}` for what the names of a layer begin with. The name of a
-linear layer without `*` is that of its weights alone: there is no bias.
+weight, bias, gamma and beta, `{layer}` for what the names of a layer begin with, and `{last}` for
+what its last sublayer is called. The name of a linear layer without `*` is that of its weights
+alone: there is no bias.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ class Names:
     ssru_norm: tuple[str, ...] = ()
     transposed: bool = False  # linear layers lie (inputs, outputs)
     always_bias: bool = False  # a linear layer may not lack its bias
+    float_down: bool = False  # the second feed-forward matrix never becomes eight-bit
 
 
 @dataclass(frozen=True)
@@ -48,13 +50,22 @@ class NormTraits:
 
 
 @dataclass(frozen=True)
+class Learned:
+    """A table of positions."""
+
+    table: str
+    offset: int = 0  # its rows that stand for none
+
+
+@dataclass(frozen=True)
 class Tokens:
     """An embedding of token ids."""
 
     table: str
     scale: float
-    positions: Sinusoids | str  # or the name of a table
+    positions: Sinusoids | Learned | None
     norm: str | None = None
+    norm_first: bool = False  # it is of tokens alone: positions come after it
 
 
 @dataclass(frozen=True)
@@ -62,7 +73,16 @@ class Spectrum:
     """What takes the spectrum of sound: Whisper's two convolutions."""
 
     convolutions: tuple[str, str]
-    positions: str  # the name of a table
+    positions: Learned
+
+
+@dataclass(frozen=True)
+class Bias:
+    """A relative bias; layers that name the same table share it."""
+
+    table: str
+    bidirectional: bool
+    max_distance: int
 
 
 @dataclass(frozen=True)
@@ -70,6 +90,8 @@ class Layer:
     name: str  # what the names of its tensors begin with
     heads: Heads  # of self-attention
     cross_heads: Heads | None = None
+    bias: Bias | None = None  # of self-attention
+    last: str = ""
 
 
 @dataclass(frozen=True)
@@ -96,9 +118,12 @@ class Plan:
     eos: int
     unk: int | None
     bare_norm: NormTraits | None = None  # of norms without beta; None if they must have it
-    tied_bias: str | None = None  # of an output that is tied
+    output_bias: str | None = None  # of an output that is tied, or whose name has no bias
+    output_scale: float = 1.0  # what the last norm's features are multiplied by
     ignored: Mapping[str, Ignored] = field(default_factory=dict)
     """What need not be read, by patterns of names; what is left beside it is an error."""
+    copies: Mapping[str, str] = field(default_factory=dict)
+    """Tensors that may be there once more, and what they must be the same as."""
 
 
 def heads_of(width: int, count: int, keys: int | None = None) -> Heads:

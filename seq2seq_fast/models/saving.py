@@ -87,7 +87,7 @@ _FORMATS: dict[str, _Format] = {
     "Sinusoids": _Format(Sinusoids, "width", "first", "endpoint"),
     "RelativeBias": _Format(RelativeBias, "table", "bidirectional", "max_distance"),
     "LearnedPositions": _Format(LearnedPositions, "table"),
-    "Embedding": _Format(Embedding, "matrix", "scale", "positions", "norm"),
+    "Embedding": _Format(Embedding, "matrix", "scale", "positions", "norm", "norm_first"),
     "SpectrumEmbedding": _Format(
         SpectrumEmbedding, "first", "second", "positions", "activation"
     ),

@@ -7,6 +7,7 @@ known as something that changes no result: else the file is refused.
 from __future__ import annotations
 
 import fnmatch
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from .formats.npz import Deflated
 
 Array = np.ndarray[Any, Any]
+
+SOME_NUMBERS = 1 << 20  # that are compared at a time
 Named = dict[str, "Stored | Deflated | Quantised"]
 
 
@@ -104,9 +107,16 @@ class Tensors:
         return np.asarray(tensor).astype(np.float32, copy=False)
 
     def matrix(
-        self, name: str, outputs: int | None, inputs: int | None, *, transposed: bool = False
+        self,
+        name: str,
+        outputs: int | None,
+        inputs: int | None,
+        *,
+        transposed: bool = False,
+        keep_float: bool = False,
     ) -> Matrix:
-        """Weights (outputs, inputs), None for any number, which lie so or transposed."""
+        """Weights (outputs, inputs), None for any number, which lie so or transposed. Where others
+        become eight-bit, those that are to be kept as floats are rounded to float16."""
         tensor = self.take(name)
         shape = tensor.shape
         expected = (inputs, outputs) if transposed else (outputs, inputs)
@@ -117,8 +127,8 @@ class Tensors:
         self.fits(name, shape, expected)
         if transposed or not isinstance(tensor, Stored):
             rows = np.asarray(tensor)
-            return self._packed(name, tensor, rows.T if transposed else rows)
-        return self._packed(name, tensor, tensor)
+            return self._packed(name, tensor, rows.T if transposed else rows, keep_float)
+        return self._packed(name, tensor, tensor, keep_float)
 
     def convolution(self, name: str, kernel: int) -> Matrix:
         """Weights (outputs, channels, kernel), as those of a linear layer whose inputs are the
@@ -130,10 +140,14 @@ class Tensors:
         rows = np.ascontiguousarray(rows.swapaxes(1, 2)).reshape(len(rows), -1)
         return self._packed(name, tensor, rows)
 
-    def finish(self, ignored: Mapping[str, Ignored]) -> None:
+    def finish(self, ignored: Mapping[str, Ignored], copies: Mapping[str, str]) -> None:
         """Raises ValueError for a tensor that was neither read nor is one of the ignored, by
-        patterns of their names: it would change every result."""
+        patterns of their names, nor the same as the one that it is a copy of: it would change
+        every result."""
         for name in sorted(self.named.keys() - self._read):
+            if name in copies:
+                self._must_be_same(name, copies[name])
+                continue
             known = next(
                 (one for pattern, one in ignored.items() if fnmatch.fnmatchcase(name, pattern)),
                 None,
@@ -144,13 +158,26 @@ class Tensors:
                 have = self.number(name, known.value)
                 raise self.fail(f"has {name} {have:g}; read so far is {known.value:g}")
 
+    def _must_be_same(self, name: str, original: str) -> None:
+        """Compares two tensors some rows at a time."""
+        one, other = self.named[name], self.named[original]
+        if one is other:
+            return
+        same = one.shape == other.shape and not isinstance(one, Quantised)
+        step = max(1, SOME_NUMBERS // max(1, math.prod(one.shape[1:])))
+        for first in range(0, one.shape[0] if same and one.shape else 0, step):
+            rows = slice(first, first + step)
+            same = same and np.array_equal(one[rows], other[rows], equal_nan=True)  # type: ignore[index]
+        if not same:
+            raise self.fail(f"has {name}, which is not the same as {original}, as was expected")
+
     def _floats(self, name: str) -> Stored | Deflated:
         tensor = self.take(name)
         if isinstance(tensor, Quantised) or tensor.dtype not in (np.float32, np.float16):
             raise self.fail(f"tensor {name} is of {tensor.dtype}, expected floats")
         return tensor
 
-    def _packed(self, name: str, tensor: Any, rows: Any) -> Matrix:
+    def _packed(self, name: str, tensor: Any, rows: Any, keep_float: bool = False) -> Matrix:
         """The matrix of an array's rows (outputs, inputs), packed once under all of its names."""
         key = id(tensor.rows if isinstance(tensor, Quantised) else tensor)
         if key in self._matrices:
@@ -158,10 +185,11 @@ class Tensors:
         if isinstance(tensor, Quantised):
             matrix = Matrix.pack_integers(rows, self._scales(name, tensor), tensor.input_scale)
             matrix = matrix if self.weights is None else matrix.to(self.weights)
-        elif self.weights == "int8":
+        elif self.weights == "int8" and not keep_float:
             matrix = Matrix.quantise(rows)
         else:
-            matrix = Matrix.pack(rows, None if self.weights is None else np.dtype(self.weights))
+            kept = "float16" if self.weights == "int8" else self.weights
+            matrix = Matrix.pack(rows, None if kept is None else np.dtype(kept))
         self._matrices[key] = matrix
         return matrix
 

@@ -1,4 +1,4 @@
-"""Positions: vectors that are added to tokens (sinusoids, learned ones), and biases of attention."""
+"""Positions: vectors that are added to tokens, and biases that are added to scores of attention."""
 
 from __future__ import annotations
 

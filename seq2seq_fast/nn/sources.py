@@ -23,14 +23,17 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True, eq=False)
 class Embedding(Part):
-    """norm(table[id] * scale + position)."""
+    """norm(table[id] * scale + position), or norm(table[id] * scale) + position."""
 
     matrix: Matrix  # an output for each token
     scale: float
     positions: Sinusoids | LearnedPositions | None
     norm: Norm | None = None
+    norm_first: bool = False
 
     def __post_init__(self) -> None:
+        if self.norm_first and self.norm is None:
+            raise ValueError("norm_first needs a norm")
         if self.positions is not None:
             must_equal("widths of an embedding", self.width, self.positions.width)
         if self.norm is not None:
@@ -84,9 +87,11 @@ class Embedding(Part):
 
     def placed(self, rows: Array, start: int) -> Array:
         """What becomes of scaled token vectors (batch, time, features)."""
+        if self.norm_first and self.norm is not None:
+            rows = self.norm(rows)
         if self.positions is not None:
             rows = rows + self.positions(start, rows.shape[1])
-        return rows if self.norm is None else self.norm(rows)
+        return rows if self.norm is None or self.norm_first else self.norm(rows)
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 from seq2seq_fast import load
 from seq2seq_fast.models.assembly import assemble
-from seq2seq_fast.models.families import marian, whisper
+from seq2seq_fast.models.families import huggingface, marian
 from seq2seq_fast.models.plan import NormTraits
 
 ONES = np.ones((1, 16), np.float32)
@@ -123,7 +123,7 @@ def test_norms_without_beta(tmp_path):
         load(tmp_path)
     spectrum = np.random.default_rng(0).standard_normal((6, 80)).astype(np.float32)
     for kind, same in (("layer", True), ("rms", False)):
-        plan, tensors = whisper.read(path, None)
+        plan, tensors = huggingface.read(path, None)
         model = assemble(dataclasses.replace(plan, bare_norm=NormTraits(kind, 1e-5)), tensors)
         assert model.encoder.norm.kind == kind
         values = model.encode([spectrum]).values

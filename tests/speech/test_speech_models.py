@@ -116,17 +116,18 @@ def test_bad_models(tmp_path):
     random_whisper.write_hugging_face(tmp_path, layers=1)
     config = json.loads((tmp_path / "config.json").read_text())
     for key, value in {
-        "model_type": "bart", "encoder_layers": 10**6, "eos_token_id": -1,
+        "model_type": "bert", "encoder_layers": 10**6, "eos_token_id": -1,
         "activation_function": "sine", "encoder_attention_heads": 3,
     }.items():  # fmt: skip
         (tmp_path / "config.json").write_text(json.dumps({**config, key: value}))
         with pytest.raises(ValueError, match=rf"{tmp_path}/.*({key}|heads)"):
             load(tmp_path)
-    (tmp_path / "config.json").unlink()
-    with pytest.raises(ValueError, match=r"there is no config\.json beside it"):
-        load(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {"a": "../b"}}')
     with pytest.raises(ValueError, match="is not a file of its own folder"):
+        load(tmp_path)
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(ValueError, match=r"there is no config\.json beside it"):
         load(tmp_path)
 
 

@@ -16,7 +16,7 @@ from ...nn.attention import Heads
 from ...nn.positions import Sinusoids
 from ..formats import ctranslate2, huggingface
 from ..formats.stored import Quantised, Stored
-from ..plan import Layer, Names, NormTraits, Plan, Spectrum, Stack, Tokens, heads_of
+from ..plan import Layer, Learned, Names, NormTraits, Plan, Spectrum, Stack, Tokens, heads_of
 from ..tensors import Ignored, Named, Tensors
 
 NAMES = Names(
@@ -164,8 +164,8 @@ class _Reader:
         source: Tokens | Spectrum
         if self.is_speech:
             convolutions = ("encoder/conv1/*", "encoder/conv2/*")
-            source = Spectrum(convolutions, "encoder/position_encodings/encodings")
-            _, width = self.tensors.table_shape(source.positions)
+            source = Spectrum(convolutions, Learned("encoder/position_encodings/encodings"))
+            _, width = self.tensors.table_shape(source.positions.table)
         else:
             only = "encoder/embeddings/weight" in self.tensors  # as older files have it
             source, width = self.tokens("encoder", "embeddings" if only else "embeddings_0")
@@ -243,7 +243,7 @@ class _Reader:
         table = f"{side}/{name}/weight"
         _, width = self.tensors.table_shape(table)
         encodings = f"{side}/position_encodings/encodings"
-        positions: Sinusoids | str = encodings
+        positions: Sinusoids | Learned = Learned(encodings)
         if encodings not in self.tensors:
             positions = Sinusoids(width, first=1)
         norm = self.optional_norm(f"{side}/layernorm_embedding")

@@ -95,7 +95,7 @@ def read(file: Path, weights: str | None) -> tuple[Plan, Tensors]:
         target,
         stack("decoder", target, "dec-depth"),
         output=None if is_tied else "decoder_ff_logit_out_*",
-        tied_bias="decoder_ff_logit_out_b",
+        output_bias="decoder_ff_logit_out_b" if is_tied else None,
         norm=NORM,
         bos=None,
         eos=EOS,
