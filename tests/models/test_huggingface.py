@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+import json
+
 import numpy as np
 import pytest
 from random_huggingface import FAMILIES, random_model, saved, transformers
+from safetensors.numpy import load_file, save_file
 
 from seq2seq_fast import load
 from seq2seq_fast.nn.logits import topk_log_softmax
@@ -94,3 +98,120 @@ def test_recorded_steps_are_steps(family, backend, tmp_path):
         ids, scores, _ = topk_log_softmax(logits, 1)
         assert (ids[0, 0], scores[0, 0]) == (chosen, score)
         token = [chosen]
+
+
+# ---- files as published folders have them, which transformers itself no longer writes ----
+
+
+def rewritten(folder, tensors, **config):
+    """A folder with other tensors, and some keys of config.json changed; None takes one away."""
+    folder.mkdir(exist_ok=True)
+    said = {**json.loads((folder.parent / "config.json").read_text()), **config}
+    said = {key: value for key, value in said.items() if value is not None}
+    (folder / "config.json").write_text(json.dumps(said))
+    save_file(tensors, folder / "model.safetensors")
+    return folder
+
+
+def same_bits(one, other):
+    """Whether two models give the same logits."""
+    return all(
+        np.array_equal(a, b)
+        for a, b in zip(ours_of(one, SOURCE, TARGET), ours_of(other, SOURCE, TARGET), strict=True)
+    )
+
+
+@pytest.fixture
+def t5(tmp_path):
+    """A folder of T5 and its tensors, with a head that is not the table."""
+    saved(random_model("t5-gated"), tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    head = np.random.default_rng(1).standard_normal(tensors["shared.weight"].shape)
+    tensors["lm_head.weight"] = head.astype(np.float32)
+    old = {"scale_decoder_outputs": None}  # which files of before 2026 do not have
+    return tmp_path, tensors, old
+
+
+def test_where_t5_has_its_tables(t5):
+    folder, tensors, old = t5
+    untied = load(rewritten(folder / "untied", tensors, tie_word_embeddings=False, **old))
+    shared = tensors.pop("shared.weight")
+    for names in (
+        ("decoder.embed_tokens.weight",),  # MADLAD-400
+        ("encoder.embed_tokens.weight",),
+        ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight"),
+        ("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"),
+    ):
+        files = {**tensors, **{name: shared.copy() for name in names}}
+        found = load(rewritten(folder / "other", files, tie_word_embeddings=False, **old))
+        assert same_bits(found, untied)
+    files["decoder.embed_tokens.weight"][3, 3] += 1
+    with pytest.raises(ValueError, match=r"decoder\.embed_tokens\.weight, which is not the same"):
+        load(rewritten(folder / "other", files, tie_word_embeddings=False, **old))
+
+
+def test_how_t5_scales_its_output(t5):
+    """By 1 / sqrt(d_model) where config.json says tied, or nothing, whatever head the file has."""
+    folder, tensors, old = t5
+    _, untied = ours_of(
+        load(rewritten(folder / "untied", tensors, tie_word_embeddings=False, **old)),
+        SOURCE, TARGET,
+    )  # fmt: skip
+    for tied in (True, None):
+        files = rewritten(folder / "tied", tensors, tie_word_embeddings=tied, **old)
+        _, scaled = ours_of(load(files), SOURCE, TARGET)
+        assert_near(scaled * np.float32(np.sqrt(32)), untied)
+    head = tensors.pop("lm_head.weight")
+    with pytest.raises(ValueError, match=r"lm_head\.weight is missing"):
+        load(rewritten(folder / "tied", tensors, tie_word_embeddings=False, **old))
+    tied = load(rewritten(folder / "tied", tensors, tie_word_embeddings=True, **old))
+    tensors["lm_head.weight"] = tensors["shared.weight"].copy()
+    assert same_bits(
+        tied, load(rewritten(folder / "own", tensors, tie_word_embeddings=True, **old))
+    )
+    assert not np.array_equal(head, tensors["lm_head.weight"])
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_what_bart_may_lack_or_have_more(tmp_path, bias):
+    theirs = random_model("bart")
+    saved(theirs, tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    if not bias:
+        del tensors["final_logits_bias"]
+        theirs = copy.deepcopy(theirs)
+        theirs.final_logits_bias.zero_()
+    tensors["model.encoder.version"] = np.full(1, 3, np.float32)
+    tensors["model.encoder.embed_tokens.weight"] = tensors["model.shared.weight"].copy()
+    tensors["lm_head.weight"] = tensors["model.shared.weight"].copy()
+    found = load(rewritten(tmp_path / "old", tensors))
+    for ours, wanted in zip(
+        ours_of(found, SOURCE, TARGET), states_of(theirs, SOURCE, TARGET), strict=True
+    ):
+        assert_near(ours, wanted)
+    tensors["model.encoder.layers.0.fc3.weight"] = np.zeros((4, 4), np.float32)
+    with pytest.raises(ValueError, match=r"has model\.encoder\.layers\.0\.fc3\.weight"):
+        load(rewritten(tmp_path / "old", tensors))
+
+
+@pytest.mark.parametrize(
+    ("family", "key", "value"),
+    [
+        ("bart", "model_type", "brat"),
+        ("bart", "activation_function", "sine"),
+        ("bart", "encoder_layers", 0),
+        ("bart", "decoder_attention_heads", 5),
+        ("bart", "scale_embedding", "yes"),
+        ("t5", "num_heads", None),
+        ("t5", "feed_forward_proj", "gated-sine"),
+        ("t5", "layer_norm_epsilon", 1e400),
+        ("t5", "relative_attention_max_distance", 1 << 40),
+        ("t5", "eos_token_id", 67),
+    ],
+)
+def test_a_config_that_makes_no_sense(tmp_path, family, key, value):
+    saved(random_model(family), tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    known = "bart" if key == "model_type" else f"{key}|heads"
+    with pytest.raises(ValueError, match=known):
+        load(rewritten(tmp_path / "bad", tensors, **{key: value}))
