@@ -15,12 +15,13 @@ TOKENS = ["<blank>", "<s>", "</s>"]
 
 def write(folder, *, layers=2, width=32, inner=48, vocabulary=40, heads=4, key_heads=None, seed=0,
           quantization=None, tied=False, zero_start=False, positions=0, spread=1.0, scale=True,
-          special=TOKENS, config=None, **choices):  # fmt: skip
+          special=TOKENS, config=None, head_width=None, distance=20, **choices):  # fmt: skip
     """A model in `folder` and its vocabulary: `special`, and w3, w4 ... behind them.
 
     `choices` are those of TransformerSpec.from_config; `positions`: how many are learned;
     `spread` widens the differences of logits; `scale` is that of both embeddings; `config` changes
-    what config.json says.
+    what config.json says; a relative bias reaches as far as `distance`, and scores then have no
+    scale.
     """
     rng = np.random.default_rng(seed)
     # Attention is that of all heads, as here.
@@ -42,17 +43,24 @@ def write(folder, *, layers=2, width=32, inner=48, vocabulary=40, heads=4, key_h
 
     if choices.get("multi_query_attention"):
         key_heads = 1
-    key_width = width // heads * (key_heads or heads)
+    query_width = heads * (head_width or width // heads)
+    key_width = query_width // heads * (key_heads or heads)
     for side in (spec.encoder, spec.decoder):
         side.scale_embeddings = scale
+        bias = draw(32, heads) if choices.get("relative_attention_bias") else None
         for layer in side.layer:
-            fill(layer.self_attention.linear[0], width + 2 * key_width, width)
-            fill(layer.self_attention.linear[1], width, width)
+            fill(layer.self_attention.linear[0], query_width + 2 * key_width, width)
+            fill(layer.self_attention.linear[1], width, query_width)
+            if choices.get("relative_attention_bias"):
+                own = layer.self_attention
+                own.relative_attention_bias = bias
+                own.relative_attention_max_distance = np.int32(distance)
+                own.queries_scale = np.float32(1)
             norm(layer.self_attention.layer_norm)
             if side is spec.decoder:
-                fill(layer.attention.linear[0], width, width)
+                fill(layer.attention.linear[0], query_width, width)
                 fill(layer.attention.linear[1], 2 * key_width, width)
-                fill(layer.attention.linear[2], width, width)
+                fill(layer.attention.linear[2], width, query_width)
                 norm(layer.attention.layer_norm)
             fill(layer.ffn.linear_0, inner, width)
             if choices.get("ffn_glu"):

@@ -198,9 +198,12 @@ class _Assembler:
 
     def last_norm(self, stack: Stack, width: int) -> Norm | None:
         """That of what the last layer gives, which scales it for the output, too."""
+        scale = self.plan.output_scale
         if stack.norm is None:
+            if scale != 1:
+                raise self.tensors.fail(f"scales its output by {scale:g} without a norm before it")
             return None
-        norm, scale = self.norm(stack.norm, width), self.plan.output_scale
+        norm = self.norm(stack.norm, width)
         if scale == 1:
             return norm
         beta = None if norm.beta is None else norm.beta * np.float32(scale)

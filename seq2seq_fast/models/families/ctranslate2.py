@@ -1,4 +1,4 @@
-"""CTranslate2's models: Transformers of text, Whisper.
+"""CTranslate2's models: Transformers of text, T5 among them, and Whisper.
 
 What each attribute means, and what it is where it is missing, is as CTranslate2 4.8 has it:
 `src/layers/transformer.cc`, `attention_layer.cc`, `common.cc`, `src/models/transformer.cc`.
@@ -7,6 +7,7 @@ What each attribute means, and what it is where it is missing, is as CTranslate2
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from ...nn.attention import Heads
 from ...nn.positions import Sinusoids
 from ..formats import ctranslate2, huggingface
 from ..formats.stored import Quantised, Stored
-from ..plan import Layer, Learned, Names, NormTraits, Plan, Spectrum, Stack, Tokens, heads_of
+from ..plan import Bias, Layer, Learned, Names, NormTraits, Plan, Spectrum, Stack, Tokens, heads_of
 from ..tensors import Ignored, Named, Tensors
 
 NAMES = Names(
@@ -46,10 +47,10 @@ IGNORED = {
     "*multi_query_attention": Ignored("each layer says so again"),
     "*/multiply_by_sqrt_depth": Ignored("scale_embeddings is in its place"),
     "*/rotary_dim": Ignored("no rotary positions", -1),
-    "*/scale_outputs": Ignored("a factor of 1", 1),
     "*/sliding_window": Ignored("no window", 0),
     "*/start_from_zero_embedding": Ignored("of a transcript", 0),
     "*with_relative_position": Ignored("there would be tensors of them"),
+    "*/relative_attention_max_distance": Ignored("of a bias that the layer before has, too"),
 }
 SPECS = {"TransformerSpec": 7, "WhisperSpec": 3}  # kinds of model, the latest revision of each
 ACTIVATIONS = ("relu", "gelu_tanh", "silu", "gelu", "gelu_sigmoid", "tanh", "sigmoid")
@@ -59,6 +60,7 @@ OF_BOTH_SIDES = ("num_heads", "pre_norm", "activation", "embeddings_merge", "ali
 # The same in all models of Whisper.
 WHISPER_TOKENS = {"eos_token": "<|endoftext|>", "decoder_start_token": "<|startoftranscript|>"}
 MAX_LAYERS = 1000
+MAX_DISTANCE = 1 << 16
 
 
 def read(file: Path, weights: str | None) -> tuple[Plan, Tensors]:
@@ -147,6 +149,12 @@ class _Reader:
             )
         return int(value)
 
+    def positive(self, name: str, default: float) -> float:
+        value = self.tensors.number(name, default)
+        if not value > 0:
+            raise self.tensors.fail(f"{name} is {value:g}, expected a positive number")
+        return value
+
     def flag(self, name: str, default: bool) -> bool:
         return bool(self.whole(name, default, -128, 127))
 
@@ -180,13 +188,16 @@ class _Reader:
         eps = self.config.get("layer_norm_epsilon")
         if eps is not None and not (isinstance(eps, float) and 0 <= eps < 1):
             raise self.tensors.fail(f"config.json says layer_norm_epsilon: {eps!r}")
+        is_t5 = any("relative_attention_bias" in name for name in self.tensors.named)
         return Plan(
-            NAMES,
+            # See families.t5 for why.
+            replace(NAMES, float_down=is_t5),
             source,
             self.stack("encoder", width),
             target,
             self.stack("decoder", target_width),
             output="decoder/projection/*",
+            output_scale=self.positive("decoder/scale_outputs", 1.0),
             norm=NormTraits("layer", NORM_EPS if eps is None else eps),
             bare_norm=NormTraits("rms", RMS_NORM_EPS if eps is None else eps),
             bos=bos,
@@ -201,6 +212,7 @@ class _Reader:
                 name,
                 self.heads(f"{name}/self_attention", side, width),
                 self.heads(f"{name}/attention", side, width) if side == "decoder" else None,
+                self.bias(side, name),
             )
             for name in self.layers(side)
         )
@@ -227,13 +239,37 @@ class _Reader:
         keys = self.whole(f"{name}/num_heads_kv", count, 1)
         if count % keys:
             raise self.tensors.fail(f"{name}: {count} heads do not divide over {keys} key heads")
-        heads = heads_of(width, count, keys)
-        usual = {"head_dim": heads.width, "queries_scale": 1 / math.sqrt(heads.width)}
-        for key, expected in usual.items():
-            have = self.tensors.number(f"{name}/{key}", expected)
-            if not math.isclose(have, expected, rel_tol=1e-6):
-                raise self.tensors.fail(f"has {name}/{key} {have:g}; read so far is {expected:g}")
-        return heads
+        heads = heads_of(self.inner_width(name, width), count, keys)
+        have = self.tensors.number(f"{name}/head_dim", heads.width)
+        if have != heads.width:
+            raise self.tensors.fail(f"has {name}/head_dim {have:g}; read so far is {heads.width}")
+        # Where nothing is said, a head counts as wide as if all together had the layer's width.
+        said = f"{name}/head_dim" in self.tensors
+        scale = self.positive(
+            f"{name}/queries_scale", 1 / math.sqrt(heads.width if said else width / count)
+        )
+        usual = math.isclose(scale, 1 / math.sqrt(heads.width), rel_tol=1e-6)
+        return heads if usual else replace(heads, scale=scale)
+
+    def inner_width(self, name: str, width: int) -> int:
+        """Of all heads side by side: what the output of an attention of this width takes."""
+        output = f"{name}/linear_{1 if name.endswith('self_attention') else 2}/weight"
+        if output not in self.tensors:
+            return width
+        return self.tensors.table_shape(output)[1]
+
+    def bias(self, side: str, layer: str) -> Bias | None:
+        """A layer's own relative bias, or the first layer's."""
+        tables = (
+            f"{one}/self_attention/relative_attention_bias" for one in (layer, f"{side}/layer_0")
+        )
+        table = next((one for one in tables if one in self.tensors), None)
+        if table is None:
+            return None
+        distance = self.whole(
+            table.replace("attention_bias", "attention_max_distance"), 128, 2, MAX_DISTANCE
+        )
+        return Bias(table, side == "encoder", distance)
 
     def optional_norm(self, name: str) -> str | None:
         return f"{name}/*" if f"{name}/gamma" in self.tensors else None
@@ -243,9 +279,9 @@ class _Reader:
         table = f"{side}/{name}/weight"
         _, width = self.tensors.table_shape(table)
         encodings = f"{side}/position_encodings/encodings"
-        positions: Sinusoids | Learned = Learned(encodings)
+        positions: Sinusoids | Learned | None = Learned(encodings)
         if encodings not in self.tensors:
-            positions = Sinusoids(width, first=1)
+            positions = None if self.bias(side, "") else Sinusoids(width, first=1)
         norm = self.optional_norm(f"{side}/layernorm_embedding")
         return Tokens(table, self.embedding_scale(side, width), positions, norm), width
 
