@@ -126,3 +126,12 @@ def decoding(
         total = total.plus(Products(2 * memory * cross.heads.query_width), steps * rows)
     part = 1 if outputs is None else outputs / decoder.output.matrix.outputs
     return total.plus(_of(decoder.output, steps * rows), part)
+
+
+def weights_of(decoder: Any) -> int:
+    """Bytes of the matrices that a step of a decoder reads."""
+    layers = [
+        (layer.past, layer.attention.query, layer.attention.output, layer.feed_forward)
+        for layer in decoder.layers
+    ]
+    return sum(one.matrix.nbytes for one in _linears((tuple(layers), decoder.output)))

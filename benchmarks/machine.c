@@ -11,7 +11,14 @@
 #include <immintrin.h>
 #endif
 
-enum { ROUNDS = 9, WIDTH = 16 };
+/* Vectors of one register, and so many that all stay in registers. */
+#ifdef __AVX512F__
+enum { ROUNDS = 9, WIDTH = 16, COUNT = 8 };
+#elif defined(__AVX__)
+enum { ROUNDS = 9, WIDTH = 8, COUNT = 6 };
+#else
+enum { ROUNDS = 9, WIDTH = 4, COUNT = 6 };
+#endif
 typedef float vector __attribute__((vector_size(4 * WIDTH)));
 
 static double now(void)
@@ -23,26 +30,26 @@ static double now(void)
 
 static volatile float sink;
 
-/* Eight independent sums and eight independent products, in turn. */
+/* Independent sums and as many independent products, in turn. */
 static double multiply_add(void)
 {
     const int steps = 400000;
     double best = 0;
     for (int round = 0; round < ROUNDS; round++) {
-        vector sum[8], product[8], factor;
+        vector sum[COUNT], product[COUNT], factor;
         for (int i = 0; i < WIDTH; i++)
             factor[i] = 0.999999f;
-        for (int i = 0; i < 8; i++) /* all different, or the compiler makes one of them */
+        for (int i = 0; i < COUNT; i++) /* all different, or the compiler makes one of them */
             for (int lane = 0; lane < WIDTH; lane++)
                 sum[i][lane] = product[i][lane] = (float)(i + round);
         const double start = now();
         for (int step = 0; step < steps; step++)
-            for (int i = 0; i < 8; i++) {
+            for (int i = 0; i < COUNT; i++) {
                 sum[i] += factor;
                 product[i] *= factor;
             }
-        const double rate = 8.0 * WIDTH * steps / (now() - start);
-        for (int i = 0; i < 8; i++)
+        const double rate = 1.0 * COUNT * WIDTH * steps / (now() - start);
+        for (int i = 0; i < COUNT; i++)
             sink = sum[i][0] + product[i][0];
         best = rate > best ? rate : best;
     }
