@@ -13,13 +13,19 @@ if TYPE_CHECKING:
     from .sdpa.call import attention, ragged_attention
     from .speech.transcriber import Transcriber
     from .speech.transcript import Transcription
-    from .text.translation import Translation
+    from .text.generator import TextGenerator
+    from .text.results import Generation, Summary, Translation
+    from .text.summarizer import Summarizer
     from .text.translator import Translator
 
 __version__ = "0.1.0"
 __all__ = [
     "EncoderDecoder",
+    "Generation",
     "KeyValueCache",
+    "Summarizer",
+    "Summary",
+    "TextGenerator",
     "Transcriber",
     "Transcription",
     "Translation",
@@ -37,10 +43,14 @@ __all__ = [
 # and the command line sets up its signals before NumPy is imported.
 _MODULES = {
     "EncoderDecoder": "models.encoder_decoder",
+    "Generation": "text.results",
     "KeyValueCache": "sdpa.cache",
+    "Summarizer": "text.summarizer",
+    "Summary": "text.results",
+    "TextGenerator": "text.generator",
     "Transcriber": "speech.transcriber",
     "Transcription": "speech.transcript",
-    "Translation": "text.translation",
+    "Translation": "text.results",
     "Translator": "text.translator",
     "attention": "sdpa.call",
     "fingerprint": "fingerprinting",

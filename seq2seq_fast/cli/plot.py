@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from ..extras import require
 
 if TYPE_CHECKING:
-    from ..text.translation import Translation
+    from ..text.results import Translation
     from .measuring import Ratio
 
 __all__ = ["benchmark", "heat_map"]

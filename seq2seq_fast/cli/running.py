@@ -13,6 +13,8 @@ from .signals import Stopped
 
 COMMANDS = {  # name, which is the module's, too: what the command does
     "translate": "Translate arguments, files or standard input, line by line.",
+    "summarize": "Summarize texts of any length.",
+    "generate": "Give texts to a model as they are: instructions, code, what is masked.",
     "transcribe": "Write down the speech of sound files, as text, subtitles or JSON.",
     "convert": "Write a model into a file that loads at once.",
     "info": "Show what this installation is and runs on.",

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .lines import Line, grouped
 from .outputs import STANDARD, Target, files_of
-from .parser import count, given, number, text_of
+from .parser import count, given
 from .pictures import Picture
 from .progress import progress
+from .uses import NOT_UTF8, SEARCH, add_model, add_search, add_texts, arguments, check_texts
 
 if TYPE_CHECKING:
-    from ..text.translation import Translation
+    from ..text.results import Translation
     from ..text.translator import Translator
 
 EXAMPLES = """examples:
@@ -29,50 +30,26 @@ EXAMPLES = """examples:
 As many lines come out as go in. A text that begins with - comes after --."""
 
 LANGUAGES = {"english": "en", "portuguese": "pt"}  # of the models that the extra "demo" brings
-OPTIONS = (  # of Translator.stream()
-    "num_beams", "num_return_sequences", "max_new_tokens", "length_penalty", "repetition_penalty",
-    "no_repeat_ngram_size",
-)  # fmt: skip
-NOT_UTF8 = re.compile("([\ud800-\udfff]+)")  # as lone surrogates
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from ..nn.weights import WEIGHTS
-
-    add = parser.add_argument_group("texts").add_argument
-    add("text", nargs="*", help="a text; none: read files or standard input, a text per line")
-    add(
-        "--file", action="append", default=[], metavar="FILE",
-        help="UTF-8, a text per line; - is standard input; can be given several times",
-    )  # fmt: skip
-    add(
-        "--errors", choices=("strict", "keep"), default="strict",
-        help="what is not UTF-8 is an error, or passes through as it is (default: strict)",
-    )  # fmt: skip
-    add("--output", default=STANDARD, metavar="FILE", help="(default: standard output)")
-    add(
-        "--scores", action="store_true",
-        help="write the score, a tab and the translation: the sum of the tokens' log-probabilities",
-    )  # fmt: skip
-    add("--attention", metavar="FILE", help="picture of one text's attention: .png, .svg, .pdf")
-
-    add = parser.add_argument_group("model").add_argument
+    add_texts(parser, "a text per line")
+    add = parser.add_argument_group("translation").add_argument
     add(
         "--from",
         dest="source",
-        type=_code,
         metavar="LANGUAGE",
         help="(default: what the model reads, where that is known, or en)",
     )
-    add("--to", type=_code, metavar="LANGUAGE", help="pt, en, or their English names (default: pt)")
-    add("--model", metavar="FOLDER", help="a model of your own")
-    add("--vocabulary", metavar="FILE", help="(default: what lies in the model's folder)")
-    add("--weights", choices=WEIGHTS, help="(default: as they are published)")
+    add(
+        "--to", metavar="LANGUAGE",
+        help="pt, en, or their English names (default: pt); of a model of several languages one of"
+        " its own codes or ISO 639's",
+    )  # fmt: skip
     add(
         "--shortlist", action="store_true",
         help="only the tokens that the model's lex*.bin lists: faster, now and then another text",
     )  # fmt: skip
-
     add(
         "--no-copy", dest="copy", action="store_false",
         help="leave what the model does not know, addresses and placeholders to the model, which"
@@ -82,26 +59,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-source-tokens", type=count, metavar="N",
         help="longer sentences are cut at the ends of clauses (default: 80)",
     )  # fmt: skip
-
-    add = parser.add_argument_group("search").add_argument
-    add("--num-beams", type=count, metavar="N", help="(default: 1)")
-    add(
-        "--num-return-sequences", type=count, metavar="N",
-        help="the N best of the beams, a line each (default: 1)",
-    )  # fmt: skip
-    add(
-        "--max-new-tokens", type=count, metavar="N",
-        help="of a sentence (default: by its own length)",
-    )  # fmt: skip
-    add("--length-penalty", type=number, metavar="X", help="(default: 1)")
-    add(
-        "--repetition-penalty", type=number, metavar="X",
-        help="more than 1: against tokens that are there already (default: 1)",
-    )  # fmt: skip
-    add(
-        "--no-repeat-ngram-size", type=count, metavar="N",
-        help="no N tokens in a row occur twice",
-    )  # fmt: skip
+    add("--attention", metavar="FILE", help="picture of one text's attention: .png, .svg, .pdf")
+    add_model(parser, required=False)
+    add_search(parser)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -116,12 +76,12 @@ def run(options: argparse.Namespace) -> None:
     with contextlib.ExitStack() as stack:
         groups: Iterable[list[Line]]
         if options.text:
-            groups = [_arguments(options.text, keep)]
+            groups = [arguments(options.text, keep)]
         else:
             groups = stack.enter_context(grouped(files, keep=keep))
         translator = _translator(options)
         stream = functools.partial(
-            translator.stream, source_language=options.source, **given(options, *OPTIONS)
+            translator.stream, **_languages(options), **given(options, *SEARCH)
         )
         write = stack.enter_context(target.open())
         total = len(options.text) or None
@@ -141,29 +101,25 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _check(options: argparse.Namespace) -> None:
-    if options.text and options.file:
-        raise ValueError("give texts or --file, not both")
+    check_texts(options)
     if options.attention and len(options.text) != 1:
         raise ValueError("--attention shows one text: give it as the only argument")
-    if options.model and options.to:
-        raise ValueError("--to chooses a model, and so does --model: give one of them")
     beams, best = options.num_beams or 1, options.num_return_sequences or 1
     if best > beams:
         raise ValueError(f"--num-return-sequences is {best}: give at least as many --num-beams")
 
 
-def _arguments(texts: list[str], keep: bool) -> list[Line]:
-    found = [text_of(text) for text in texts]
-    for i, text in enumerate(found, 1):
-        if NOT_UTF8.search(text) and not keep:
-            raise ValueError(
-                f"text {i}, '{text:.60}', is not UTF-8; --errors keep lets such bytes through"
-            )
-    return [Line(text, "\n") for text in found]
+def _languages(options: argparse.Namespace) -> dict[str, Any]:
+    """What the translator is told: without a model of one's own, the languages choose one."""
+    if options.model is None:
+        return {"source_language": _code(options.source)}
+    return {"source_language": options.source, "target_language": options.to}
 
 
-def _code(language: str) -> str:
+def _code(language: str | None) -> str | None:
     """Of a language: "PT", "pt-BR", "pt_BR" and "Portuguese" are "pt"."""
+    if language is None:
+        return None
     first = re.split("[-_]", language.casefold())[0]
     return LANGUAGES.get(first, first)
 
@@ -172,10 +128,10 @@ def _translator(options: argparse.Namespace) -> Translator:
     from ..demo import find_translation_model
     from ..text.translator import Translator
 
-    source = options.source
     model = options.model
     if model is None:
-        model = find_translation_model(options.to or ("en" if source == "pt" else "pt"), source)
+        source, target = _code(options.source), _code(options.to)
+        model = find_translation_model(target or ("en" if source == "pt" else "pt"), source)
     return Translator(
         model,
         weights=options.weights,

@@ -15,24 +15,23 @@ from typing import Any
 from ..checks import flag, integer, shown
 from ..decoding.options import Options
 from ..models.formats.marian import Shortlist
-from ..models.loading import load, model_file
-from ..models.vocabularies import FilePath, find_vocabulary
-from ..nn.positions import LearnedPositions
+from ..models.vocabularies import FilePath
 from ..option_names import names_checked
 from .copying import marks_of
 from .languages import languages_of
+from .model import TextModel
 from .parts import TRIES, Cutter, Item, Part
-from .translation import Translation
+from .results import Translation
+from .texts import each, groups, in_batches
 
 __all__ = ["Translator"]
 
 MAX_SOURCE_TOKENS = 80  # small models have learned from few sentences of more
 BATCH_SENTENCES = 32
-BATCH_ROWS = 256  # of beams or samples, each with logits of its own
 SHORTLIST_SENTENCES = 16  # logits are computed of all tokens that any of them may need
 
 
-class Translator:
+class Translator(TextModel):
     """Translates text with a published model.
 
     A translation depends on its own text alone: not on the other texts, the backend, the
@@ -92,23 +91,18 @@ class Translator:
         max_source_tokens: int | None = None,
     ) -> None:
         shortlist, copy = flag("shortlist", shortlist), flag("copy", copy)
-        self.model = load(path, weights=weights)
-        self.vocabulary = find_vocabulary(path, self.model, vocabulary)
-        folder = model_file(Path(path)).parent
-        self.source_language, self.target_language = languages_of(folder)
+        super().__init__(path, vocabulary, weights)
+        self.source_language, self.target_language = languages_of(self.folder)
         self._cutter = Cutter(self.vocabulary, copy, self._max_source_tokens(max_source_tokens))
         self.shortlist = None
         if shortlist:
-            lex = _only_file(folder, "lex*.bin", "shortlist")
+            lex = _only_file(self.folder, "lex*.bin", "shortlist")
             self.shortlist = Shortlist(lex, self.model.vocabulary_size)
 
     def _max_source_tokens(self, wanted: int | None) -> int:
-        positions = self.model.encoder.embedding.positions
-        added = len(self.vocabulary.start) + len(self.vocabulary.end)
-        room = positions.most - added if isinstance(positions, LearnedPositions) else 1 << 16
         if wanted is None:
-            return min(MAX_SOURCE_TOKENS, room)
-        return integer("max_source_tokens", wanted, 1, room)
+            return min(MAX_SOURCE_TOKENS, self.room)
+        return integer("max_source_tokens", wanted, 1, self.room)
 
     def translate(
         self,
@@ -163,7 +157,7 @@ class Translator:
         ['Sim.', 'Sim, sim.']
         """
         language, chosen = self._checked("translate", source_language, target_language, options)
-        return list(self._translations(list(_each(texts)), language, chosen))
+        return list(self._translations(list(each(texts)), language, chosen))
 
     def stream(
         self,
@@ -203,7 +197,7 @@ class Translator:
         Boa noite.
         """
         language, chosen = self._checked("stream", source_language, target_language, options)
-        return self._translations(_each(texts), language, chosen)
+        return self._translations(each(texts), language, chosen)
 
     def _checked(
         self, method: str, source: str | None, target: str | None, options: dict[str, Any]
@@ -227,7 +221,7 @@ class Translator:
     def _translations(
         self, texts: Iterator[str] | list[str], language: str, chosen: Options
     ) -> Iterator[Any]:
-        for group in _groups(texts, BATCH_SENTENCES):
+        for group in groups(texts, BATCH_SENTENCES):
             yield from self._translate(group, language, chosen)
 
     def _translate(self, texts: list[str], language: str, chosen: Options) -> list[Any]:
@@ -243,22 +237,18 @@ class Translator:
 
     def _decode(self, parts: list[Part], chosen: Options) -> None:
         """Hypotheses of the parts, and which of them keep what they must."""
-        # Neighbours of similar length waste little on padding; no result depends on the order.
-        parts = sorted(parts, key=lambda part: len(part.ids))
         size = SHORTLIST_SENTENCES if self.shortlist else BATCH_SENTENCES
-        rows = chosen.num_return_sequences or 1 if chosen.do_sample else chosen.num_beams
-        size = max(1, min(size, BATCH_ROWS // rows))
-        start, end = self.vocabulary.start, self.vocabulary.end
-        for at in range(0, len(parts), size):
-            batch = parts[at : at + size]
-            for part in batch:
-                part.ids = [*start, *part.ids, *end]
+        for part in parts:
+            part.ids = [*self.vocabulary.start, *part.ids, *self.vocabulary.end]
+
+        def generate(batch: list[Part]) -> list[Any]:
             ids = [part.ids for part in batch]
             lists = [self.shortlist(source) for source in ids] if self.shortlist else None
-            every = self.model.generate(ids, shortlist=lists, **chosen.given())
-            for part, found in zip(batch, every, strict=True):
-                ranked = [found] if chosen.num_return_sequences is None else found
-                self._cutter.judge(part, ranked)
+            return self.decode(ids, chosen, shortlist=lists)
+
+        every = in_batches(generate, parts, lambda part: len(part.ids), size, chosen)
+        for part, found in zip(parts, every, strict=True):
+            self._cutter.judge(part, found)
 
     def _ranked(self, items: list[Item]) -> list[Translation]:
         """A text's translations, the best first: the i-th has the i-th hypothesis of each sentence,
@@ -285,44 +275,6 @@ class Translator:
             parts=chosen,
             model=self.model,
         )
-
-
-def _each(texts: Iterable[str]) -> Iterator[str]:
-    """The texts, each checked when it comes."""
-    given: Iterator[Any] = iter(())
-    try:
-        given = iter(texts)
-        fine = not isinstance(texts, (str, bytes))
-    except TypeError:
-        fine = False
-    if not fine:
-        raise TypeError(f"texts must be a list or another iterable of str; got {shown(texts)}")
-
-    def checked() -> Iterator[str]:
-        for i, text in enumerate(given):
-            if not isinstance(text, str):
-                hint = ": decode it" if isinstance(text, bytes) else ""
-                raise TypeError(f"texts[{i}] must be a str; got {shown(text)}{hint}")
-            yield text
-
-    return checked()
-
-
-def _groups(texts: Iterable[str], size: int) -> Iterator[list[str]]:
-    """Some at a time. An error comes when all before it have been given."""
-    group: list[str] = []
-    try:
-        for text in texts:
-            group.append(text)
-            if len(group) == size:
-                yield group
-                group = []
-    except Exception:
-        if group:
-            yield group
-        raise
-    if group:
-        yield group
 
 
 def _only_file(folder: Path, pattern: str, what: str) -> Path:

@@ -48,7 +48,7 @@ def test_version(capsys):
     ("arguments", "message"),
     [
         (["tranlate", "a"], "unknown command 'tranlate'; did you mean translate?"),
-        (["x"], "unknown command 'x'; known: translate, transcribe, convert, info,"),
+        (["x"], "unknown command 'x'; known: translate, summarize, generate, transcribe, convert,"),
         (["--verson"], "unknown option --verson; did you mean --version?"),
         (["translate", "--beam", "4", "a"], "unknown option --beam; did you mean --num-beams?"),
         (["translate", "--num-beam=4", "a"], "unknown option --num-beam; did you mean --num-beams"),

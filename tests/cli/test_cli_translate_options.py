@@ -35,7 +35,7 @@ def test_options_reach_the_translator(fakes, capsys):
         "translate", "a", "--model", "folder", "--from", "de_AT", "--vocabulary", __file__,
         "--weights", "int8", "--shortlist", "--num-beams", "4", "--max-new-tokens", "9",
         "--length-penalty", "-.5", "--repetition-penalty", "1.5", "--no-repeat-ngram-size", "3",
-        "--no-copy", "--max-source-tokens", "40",
+        "--no-copy", "--max-source-tokens", "40", "--to", "eng_Latn", "--min-new-tokens", "2",
     ]) == 0  # fmt: skip
     assert fakes.path == "folder"
     assert fakes.options == {
@@ -43,7 +43,8 @@ def test_options_reach_the_translator(fakes, capsys):
         "max_source_tokens": 40,
     }  # fmt: skip
     assert fakes.call == {
-        "source_language": "de", "num_beams": 4, "max_new_tokens": 9, "length_penalty": -0.5,
+        "source_language": "de_AT", "target_language": "eng_Latn", "num_beams": 4,
+        "max_new_tokens": 9, "min_new_tokens": 2, "length_penalty": -0.5,
         "repetition_penalty": 1.5, "no_repeat_ngram_size": 3,
     }  # fmt: skip
 
@@ -85,7 +86,6 @@ def test_names_of_languages(fakes, capsys, to):
             "no model is known that translates from 'pt' to 'pt'",
         ),
         (["--model", "/no/such", "a"], "no such model file or folder"),
-        (["--model", "x", "--to", "pt", "a"], "--to chooses a model, and so does --model"),
         (["--file", "/no/such.txt"], "/no/such.txt: No such file"),
         (["--vocabulary", "/no/such.spm", "a"], "/no/such.spm: No such file"),
         (["--file", "x", "a"], "give texts or --file, not both"),

@@ -1,0 +1,59 @@
+"""seq2seq-fast generate: a text or a line in, what a model answers out."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from collections.abc import Iterable
+
+from .lines import Line, grouped
+from .outputs import STANDARD, Target, files_of
+from .parser import given
+from .progress import progress
+from .uses import SEARCH, add_model, add_search, add_texts, arguments, check_texts, written
+
+EXAMPLES = """examples:
+  seq2seq-fast generate --model flan-t5-small "Answer the question: what is the capital of Peru?"
+  seq2seq-fast generate --model codet5-base "def add(a, b): <extra_id_0>"
+  seq2seq-fast generate --model byt5-small --file questions.txt --output answers.txt
+
+A text or a line is given to the model as it is, whole. A text that begins with - comes after --."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_texts(parser, "a text per line")
+    add_model(parser, required=True)
+    add_search(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    check_texts(options)
+    keep = options.errors == "keep"
+    files = options.file or ([] if options.text else [STANDARD])
+    inputs = files_of([*files, *([options.vocabulary] if options.vocabulary else [])])
+    target = Target(options.output, inputs)
+    with contextlib.ExitStack() as stack:
+        groups: Iterable[list[Line]]
+        if options.text:
+            groups = [arguments(options.text, keep)]
+        else:
+            groups = stack.enter_context(grouped(files, keep=keep))
+
+        from ..text.generator import TextGenerator
+
+        generator = TextGenerator(
+            options.model, weights=options.weights, **given(options, "vocabulary")
+        )
+        write = stack.enter_context(target.open())
+        total = len(options.text) or None
+        step = stack.enter_context(
+            progress(total, " texts", wanted=total != 1 and not target.is_terminal)
+        )
+        for group in groups:
+            lines = [line for line in group if line.text.strip()]
+            results = generator.stream([line.text for line in lines], **given(options, *SEARCH))
+            for line in group:
+                found = next(results) if line.text.strip() else []
+                every = found if isinstance(found, list) else [found]
+                write(written(every, options.scores, one_line=not options.text) + line.end)
+                step(1)
