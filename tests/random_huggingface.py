@@ -52,7 +52,7 @@ SUFFIX = {"Marian": "MTModel"}
 @cache
 def transformers():
     """The package, quiet; a test that asks for it is skipped where it is not installed."""
-    pytest.importorskip("torch")
+    pytest.importorskip("torch").set_num_threads(1)  # more would only wait for each other
     module = pytest.importorskip("transformers")
     module.logging.set_verbosity_error()
     return module

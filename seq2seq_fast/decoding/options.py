@@ -61,8 +61,15 @@ class Options:
     patience : float
         A beam search ends with num_beams * patience hypotheses: Kasai et al., "A Call for
         Clarification in Beam Search", 2022.
-    early_stopping : bool
-        End a beam search as soon as the best beam is finished.
+    early_stopping : bool or "never"
+        When a beam search ends: by CTranslate2's rules with True as soon as the best beam is
+        finished; by transformers' with True when there are enough hypotheses, with False when the
+        best beam is now no better than the worst of them, with "never" when it cannot become so.
+    search : {"ctranslate2", "transformers"}
+        By whose rules hypotheses are kept, a beam search ends and tokens are forbidden. By
+        transformers' what is forbidden keeps its probability in a beam search, and what the decoder
+        reads first counts as there already. Hugging Face's folders have "transformers" by
+        themselves.
     do_sample : bool
         Draw tokens instead of taking the likeliest.
     temperature : float
@@ -79,13 +86,21 @@ class Options:
         et al., "CTRL", 2019. From 1e-12 to 1e12.
     no_repeat_ngram_size : int
         No n tokens in a row occur twice; 0 for no such rule.
+    encoder_no_repeat_ngram_size : int
+        No n tokens in a row occur that are in the source; 0 for no such rule.
     decoder_input_ids : sequence of sequences of int, optional
         Tokens that the decoder reads first, in place of the model's own beginning; all of one
         length. They are not part of the result.
     prefix : sequence of sequences of int, optional
         Tokens that each result begins with.
-    suppress_tokens : sequence of int
-        Tokens that never occur.
+    forced_bos_token_id, forced_eos_token_id : int, optional
+        The first token of every result, and the last of one that reaches max_new_tokens.
+    eos_token_id : int or sequence of int, optional
+        Tokens that end a result; the model's own end if left out.
+    suppress_tokens, begin_suppress_tokens : sequence of int
+        Tokens that never occur, and those that do not come first.
+    bad_words_ids : sequence of sequences of int
+        Tokens in a row that never occur.
     required_tokens : sequence of int
         Tokens that every result has at least once: the end waits for them.
     shortlist : sequence of sequences of int, optional
@@ -121,7 +136,8 @@ class Options:
     length_penalty: float = 1.0
     coverage_penalty: float = 0.0
     patience: float = 1.0
-    early_stopping: bool = False
+    early_stopping: bool | str = False
+    search: str = "ctranslate2"
     do_sample: bool = False
     temperature: float = 1.0
     top_k: int = 0
@@ -129,9 +145,15 @@ class Options:
     seed: int = 0
     repetition_penalty: float = 1.0
     no_repeat_ngram_size: int = 0
+    encoder_no_repeat_ngram_size: int = 0
+    forced_bos_token_id: int | None = None
+    forced_eos_token_id: int | None = None
+    eos_token_id: int | Sequence[int] | None = None
     decoder_input_ids: Sequence[Sequence[int]] | None = None
     prefix: Sequence[Sequence[int]] | None = None
     suppress_tokens: Sequence[int] = ()
+    begin_suppress_tokens: Sequence[int] = ()
+    bad_words_ids: Sequence[Sequence[int]] = ()
     required_tokens: Sequence[int] = ()
     shortlist: Sequence[Sequence[int]] | None = None
     logits_processor: Callable[[Array, Array], Array | None] | None = None
@@ -169,6 +191,15 @@ class Options:
             )
         if self.logits_processor and self.shortlist is not None:
             raise ValueError("logits_processor must be None with shortlist")
+        if self.search == "transformers" and self.num_beams > 1:
+            for name in ("shortlist", "required_tokens"):
+                if getattr(self, name):
+                    raise ValueError(
+                        f"{name} is for search='ctranslate2': beams by transformers' rules have no"
+                        " such thing"
+                    )
+        if self.search != "transformers" and self.early_stopping == "never":
+            raise ValueError("early_stopping='never' is for search='transformers'")
         if self.decoder_input_ids is not None:
             lengths = {len(ids) for ids in self.decoder_input_ids}
             if len(lengths) > 1:
@@ -204,6 +235,12 @@ class Options:
                 )
         return cls(**given)
 
+    def ends(self, model: EncoderDecoder) -> tuple[int, ...]:
+        """The tokens that end a result."""
+        if self.eos_token_id is None:
+            return (model.eos,)
+        return tuple(self.eos_token_id) if isinstance(self.eos_token_id, tuple) else (model.eos,)
+
     def fit(self, model: EncoderDecoder, sources: int | None = None, position: int = 0) -> None:
         """Check what depends on the model.
 
@@ -232,8 +269,10 @@ class Options:
                     f"{name} must be one for each of {sources} sources; got {len(given)}"
                 )
         for name, ids in (
-            ("suppress_tokens", self.suppress_tokens),
-            ("required_tokens", self.required_tokens),
+            *((name, getattr(self, name)) for name in TOKENS),
+            *((name, [getattr(self, name)]) for name in FORCED if getattr(self, name) is not None),
+            ("eos_token_id", self.ends(model)),
+            *(("bad_words_ids", ids) for ids in self.bad_words_ids),
             *((name, ids) for name, given in of_each.items() for ids in given),
         ):
             array = np.asarray(ids)
@@ -267,6 +306,9 @@ INTEGERS: dict[str, tuple[int, int | None]] = {  # from, to
     "min_new_tokens": (0, MAX_LENGTH),
     "top_k": (0, None),
     "no_repeat_ngram_size": (0, None),
+    "encoder_no_repeat_ngram_size": (0, None),
+    "forced_bos_token_id": (0, MAX_LENGTH),
+    "forced_eos_token_id": (0, MAX_LENGTH),
     "seed": (0, (1 << 128) - 1),  # what the generator of the draws takes
 }
 NUMBERS = {
@@ -277,8 +319,10 @@ NUMBERS = {
     "top_p": (MIN_FACTOR, 1.0),
     "repetition_penalty": (MIN_FACTOR, MAX_FACTOR),
 }
-FLAGS = ("early_stopping", "do_sample")
-TOKENS = ("suppress_tokens", "required_tokens")
+FLAGS = ("do_sample",)
+TOKENS = ("suppress_tokens", "begin_suppress_tokens", "required_tokens")
+FORCED = ("forced_bos_token_id", "forced_eos_token_id")
+CHOICES = {"search": ("ctranslate2", "transformers")}
 CALLABLES = ("logits_processor", "callback")
 PER_SEQUENCE = ("decoder_input_ids", "prefix", "shortlist", "callback")
 
@@ -297,6 +341,20 @@ def _checked(name: str, given: Any) -> Any:
         return number(name, given, *NUMBERS[name])
     if name in FLAGS:
         return flag(name, given)
+    if name == "early_stopping":
+        return given if isinstance(given, str) and given == "never" else flag(name, given)
+    if name in CHOICES:
+        if not isinstance(given, str) or given not in CHOICES[name]:
+            raise ValueError(
+                f"{name} must be one of {', '.join(CHOICES[name])}; got {shown(given)}"
+            )
+        return given
+    if name == "eos_token_id":
+        one = isinstance(given, (int, np.integer)) and not isinstance(given, bool)
+        ids = token_ids(name, [given] if one else given).tolist()
+        if not ids:
+            raise ValueError(f"{name} must name a token")
+        return tuple(ids)
     if name in TOKENS:
         return tuple(token_ids(name, given).tolist())
     if name in CALLABLES:
@@ -304,5 +362,6 @@ def _checked(name: str, given: Any) -> Any:
             raise TypeError(f"{name} must be callable; got {shown(given)}")
         return given
     for i, ids in enumerate(sequence(name, given, "sequences of integers")):
-        token_ids(f"{name}[{i}]", ids)
+        if not len(token_ids(f"{name}[{i}]", ids)) and name == "bad_words_ids":
+            raise ValueError(f"{name}[{i}] must not be empty")
     return given

@@ -7,7 +7,7 @@ depends on the others.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -19,7 +19,10 @@ from .options import Options
 if TYPE_CHECKING:
     from ..models.encoder_decoder import EncoderDecoder
     from ..nn.decoder import State
+from . import beams as beam_rules
+from .beams import Continuations
 from .candidates import Candidates
+from .processors import Processors
 from .sampling import draw
 from .steps import steps_of
 
@@ -57,10 +60,17 @@ def most_tokens(source_length: int) -> int:
     return 10 + source_length * 5 // 2
 
 
-def search(model: EncoderDecoder, state: State, options: Options) -> list[list[Hypothesis]]:
-    """For each sequence of a state its hypotheses, the best first."""
+def search(
+    model: EncoderDecoder,
+    state: State,
+    options: Options,
+    sources: Sequence[Sequence[int]] | None = None,
+) -> list[list[Hypothesis]]:
+    """For each sequence of a state its hypotheses, the best first. `sources` are its token ids, for
+    options that go by them."""
     samples = options.num_return_sequences or 1 if options.do_sample else 1
-    running = _Search(model, state, options, samples, reports=options.callback is not None)
+    reports = options.callback is not None
+    running = _Search(model, state, options, samples, sources, reports=reports)
     while running.rows:
         for source, token in running.advance():
             if options.callback is not None:
@@ -74,9 +84,14 @@ def search(model: EncoderDecoder, state: State, options: Options) -> list[list[H
     return [sorted(some, key=lambda one: -one.score)[:wanted] for some in found]
 
 
-def stream(model: EncoderDecoder, state: State, options: Options) -> Iterator[Token]:
+def stream(
+    model: EncoderDecoder,
+    state: State,
+    options: Options,
+    sources: Sequence[Sequence[int]] | None = None,
+) -> Iterator[Token]:
     """The tokens of one sequence, without the end."""
-    running = contract.under_contract(_Search)(model, state, options, 1, reports=True)
+    running = contract.under_contract(_Search)(model, state, options, 1, sources, reports=True)
     advance = contract.under_contract(running.advance)
     while running.rows:
         for _, token in advance():
@@ -93,16 +108,16 @@ class _Search:
         state: State,
         options: Options,
         samples: int,
+        sources: Sequence[Sequence[int]] | None,
         *,
         reports: bool,
     ) -> None:
         """`state` has one row to a sequence. It stays as it is."""
         self.model, self.options, self.samples, self.reports = model, options, samples, reports
         self.beams = options.num_beams
-        self.never: Array = np.array(
-            [*options.suppress_tokens, *(() if model.unk is None else (model.unk,))], np.int64
-        )
-        self.vocabulary = Candidates(model, options, samples, self.never)
+        self.processors = Processors(model, options, sources, samples)
+        self.ends: Array = np.array(self.processors.ends, np.int64)
+        self.vocabulary = Candidates(model, options, samples, self.processors.never)
         if self.vocabulary.union is not None:
             state = state.choosing(self.vocabulary.union)
         # What the first step is to read; None is the model's own beginning.
@@ -137,53 +152,63 @@ class _Search:
             np.random.Philox(key=options.seed, counter=[0, 0, 0, i % samples])
             for i in (range(count) if options.do_sample else ())
         ]
-        self.judges_rows = bool(
-            options.repetition_penalty != 1
-            or options.no_repeat_ngram_size
-            or options.required_tokens
-        )
         # Greedy search with nothing in it that is decided here goes on in the kernel.
-        self.is_plain = not (
-            self.beams > 1
-            or options.do_sample
-            or options.logits_processor is not None
-            or options.prefix is not None
-            or options.min_new_tokens > 0
-            or self.judges_rows
-            or self.steps.greedy is None
+        self.may_be_plain = not (
+            self.beams > 1 or options.do_sample or len(self.ends) > 1 or self.steps.greedy is None
         )
 
     def advance(self) -> list[tuple[int, Token]]:
         """One token further, or several, if they are not to be reported. Returns, if it reports,
         each source's number and token, unless that is the end; nothing with beams."""
         before = self.tokens[: self.rows, self.position - 1] if self.position else self.first
-        if self.is_plain:
-            left = int(self.limits[self.sources].min()) - self.position
-            return self._one_each(
-                *self.steps.greedy(
-                    before,
-                    1 if self.reports else min(left, MAX_STEPS),
-                    self.never if self.vocabulary.union is None else self.never[:0],
-                    self.vocabulary.union,
-                    self.vocabulary.own(self.sources),
-                    self.model.eos,
-                )
-            )
+        if self.may_be_plain and (found := self._plain(before)) is not None:
+            return self._one_each(*found)
         logits = self.vocabulary.arrange(self.steps.step(before), self.sources, self.beams)
-        self._adjust(logits)
         if self.steps.attention is not None:
             mean = self.steps.attention
             before_it = self.cross_attention
             total = mean if before_it is None else before_it[:, : mean.shape[1]] + mean
             self.cross_attention = total
         if self.beams > 1:
-            return self._beams(logits)
+            self._beams(logits)
+            return []
+        self._process(logits)
         tokens, scores = (
             self._sampled(logits) if self.options.do_sample else self._likeliest(logits)
         )
         for i, token in self._forced():
             tokens[i], scores[i] = token, 0
         return self._one_each(tokens[None], scores[None])
+
+    def _plain(self, before: Array | None) -> tuple[Array, Array] | None:
+        """Tokens of greedy search and their log-probabilities, (steps, rows) each, by the kernel;
+        None if the next one is not for it."""
+        steps, never = self.processors.plain_steps(
+            self.position, int(self.limits[self.sources].min())
+        )
+        if self.vocabulary.union is not None:
+            if len(never) > len(self.processors.never):  # of columns it knows no tokens
+                return None
+            never = never[:0]
+        if steps < 1:
+            return None
+        found: tuple[Array, Array] = self.steps.greedy(
+            before,
+            1 if self.reports else min(steps, MAX_STEPS),
+            never,
+            self.vocabulary.union,
+            self.vocabulary.own(self.sources),
+            int(self.ends[0]),
+        )
+        return found
+
+    def _process(self, logits: Array) -> None:
+        """What the options forbid becomes -inf."""
+        sources = np.repeat(self.sources, self.beams).tolist()
+        self.processors.on_logits(logits, self.vocabulary, self._so_far(), sources, self.limits)
+
+    def _is_end(self, tokens: Array) -> Array:
+        return (tokens[..., None] == self.ends).any(axis=-1)
 
     def _one_each(self, tokens: Array, scores: Array) -> list[tuple[int, Token]]:
         """Greedy search and sampling: each source has one row, and goes on with the tokens
@@ -196,13 +221,14 @@ class _Search:
         sums = np.concatenate([self.scores.T, scores])
         self.scores[:, 0] = np.add.accumulate(sums, axis=0)[-1]
         tokens, scores = tokens[-1], scores[-1]
-        done = (tokens == self.model.eos) | (self.limits[self.sources] <= self.position)
+        ends = self._is_end(tokens)
+        done = ends | (self.limits[self.sources] <= self.position)
         reported: list[tuple[int, Token]] = []
         if self.reports:
-            every = zip(self.sources.tolist(), tokens.tolist(), scores.tolist(), strict=True)
-            reported = [
-                (i, Token(token, score)) for i, token, score in every if token != self.model.eos
-            ]
+            every = zip(
+                self.sources.tolist(), tokens.tolist(), scores.tolist(), ends.tolist(), strict=True
+            )
+            reported = [(i, Token(token, score)) for i, token, score, is_end in every if not is_end]
         if done.any():
             for row in np.flatnonzero(done).tolist():
                 self._found(
@@ -224,7 +250,7 @@ class _Search:
         columns, log_probabilities, _ = topk_log_softmax(logits, 1)
         tokens = self.vocabulary.ids(columns, self.sources, 1)[:, 0]
         scores = log_probabilities[:, 0].astype(np.float64)
-        tokens[scores == -np.inf] = self.model.eos  # the options leave no token: an end it is
+        tokens[scores == -np.inf] = self.ends[0]  # the options leave no token: an end it is
         return tokens, scores
 
     def _sampled(self, logits: Array) -> tuple[Array, Array]:
@@ -239,38 +265,39 @@ class _Search:
         scores = ((taken - statistics[:, :1]) - statistics[:, 1:])[:, 0].astype(np.float64)
         tokens = self.vocabulary.ids(columns, self.sources, 1)[:, 0]
         none = np.array([column is None for column in chosen])
-        tokens[none], scores[none] = self.model.eos, -np.inf
+        tokens[none], scores[none] = self.ends[0], -np.inf
         return tokens, scores
 
-    def _beams(self, logits: Array) -> list[tuple[int, Token]]:
+    def _beams(self, logits: Array) -> None:
+        """One token further of each beam."""
         beams, sources = self.beams, len(self.sources)
-        place = self.steps.place
-        columns, found = (
-            a[place] for a in topk_log_softmax(logits, min(2 * beams, logits.shape[1]))[:2]
-        )
-        ids = self.vocabulary.ids(columns, self.sources, beams).reshape(sources, -1)
+        # 1. Of each source the best continuations of all beams, so many that enough are left if
+        # all of the best are ends.
+        wanted = max(2, 1 + len(self.ends)) * beams
+        ids, found = self._continuations(logits, wanted)
         token_scores = found.reshape(sources, -1).astype(np.float64)
-        # 1. Of each source the best continuations of all beams, twice as many as there are beams,
-        # so that enough are left if half of them are ends.
-        scores = np.repeat(self.scores, columns.shape[1], axis=1) + token_scores
-        order = np.argsort(-scores, axis=1, kind="stable")[:, : 2 * beams]
+        scores = np.repeat(self.scores, ids.shape[1], axis=1) + token_scores
+        order = np.argsort(-scores, axis=1, kind="stable")[:, :wanted]
         scores = np.take_along_axis(scores, order, axis=1)
-        tokens = np.take_along_axis(ids, order, axis=1)
+        tokens = np.take_along_axis(ids.reshape(sources, -1), order, axis=1)
         token_scores = np.take_along_axis(token_scores, order, axis=1)
-        parents = order // columns.shape[1] + np.arange(sources)[:, None] * beams
+        parents = order // ids.shape[1] + np.arange(sources)[:, None] * beams
         for i, token in self._forced():
-            tokens[i], parents[i], token_scores[i] = token, i * beams, 0
-            scores[i] = -np.inf
-            scores[i, 0] = self.scores[i, 0]
+            best = np.argsort(-self.scores[i], kind="stable")
+            tokens[i], token_scores[i], scores[i] = token, 0, -np.inf
+            scores[i, :beams], parents[i, :beams] = self.scores[i, best], i * beams + best
 
         # 2. Which of them the beams go on with; ends and cut ones are found.
         taken = np.tile(np.arange(beams), (sources, 1))
         done = np.zeros(sources, bool)
         last = self.limits[self.sources] <= self.position + 1
-        ends = (tokens[:, :beams] == self.model.eos).any(axis=1) | (scores[:, 0] == -np.inf)
-        for i in np.flatnonzero(last | ends).tolist():
+        is_end = self._is_end(tokens)
+        some = last | is_end.any(axis=1) | (scores[:, 0] == -np.inf)
+        if self.options.search == "transformers":  # hypotheses are compared with running beams, too
+            some |= np.array([len(self.found[source]) > 0 for source in self.sources])
+        for i in np.flatnonzero(some).tolist():
             taken[i], done[i] = self._ended(
-                i, tokens[i], parents[i], token_scores[i], scores[i], bool(last[i])
+                i, tokens[i], parents[i], token_scores[i], scores[i], is_end[i], bool(last[i])
             )
         kept = _filled(done)
         self._make_room(1)
@@ -280,39 +307,51 @@ class _Search:
         self.token_scores[: self.rows, self.position] = token_scores[at].reshape(-1)
         self.scores = scores[at]
         self.position += 1
-        return []
+
+    def _continuations(self, logits: Array, count: int) -> tuple[Array, Array]:
+        """Of each row, in the order of beams, its likeliest tokens and their log-probabilities."""
+        place = self.steps.place
+        count = min(count, logits.shape[1])
+        if self.options.search == "transformers":
+            sources = np.repeat(self.sources, self.beams).tolist()
+            ids, found = self.processors.likeliest(logits, self._so_far(), sources, count)
+            return ids[place], found[place]
+        self._process(logits)
+        columns, found = (a[place] for a in topk_log_softmax(logits, count)[:2])
+        return self.vocabulary.ids(columns, self.sources, self.beams), found
 
     def _ended(
-        self, i: int, tokens: Array, parents: Array, token_scores: Array, scores: Array, last: bool
+        self,
+        i: int,
+        tokens: Array,
+        parents: Array,
+        token_scores: Array,
+        scores: Array,
+        is_end: Array,
+        last: bool,
     ) -> tuple[Array, bool]:
-        """Takes finished hypotheses out of one source's candidates. Returns which candidates the
+        """Takes finished hypotheses out of one source's continuations. Returns which of them the
         beams go on with, and whether the source is done."""
-        options, beams, eos = self.options, self.beams, self.model.eos
-        taken, spare = np.arange(beams), beams
-        best_ended = False
-        for beam in range(beams):
-            if not (last or tokens[beam] == eos) or scores[beam] == -np.inf:
-                continue
-            best_ended |= beam == 0
+        options, source = self.options, int(self.sources[i])
+        every = [one.score for one in self.found[source]]
+        given = Continuations(scores.copy(), is_end, every, self.position, last)
+        if options.search == "transformers":
+            choice = beam_rules.transformers(options, given, int(self.limits[source]))
+        else:
+            choice = beam_rules.ctranslate2(options, given)
+        for beam in choice.finished:
             self._found(
                 i, parents[beam], self.position, tokens[beam], token_scores[beam], scores[beam]
             )
-            while spare < len(tokens) and tokens[spare] == eos:
-                spare += 1
-            if spare < len(tokens):
-                taken[beam] = spare
-                spare += 1
-            else:
-                scores[beam] = -np.inf
-        found = len(self.found[self.sources[i]])
-        if not found and scores[0] == -np.inf:  # the options leave no token: an end it is
-            self._found(i, parents[0], self.position, eos, -np.inf, -np.inf)
-        if (scores[taken] == -np.inf).all():
-            return taken, True
-        plain = options.patience == 1 and not (options.length_penalty or options.coverage_penalty)
-        if options.early_stopping or plain:
-            return taken, last or (best_ended and found >= (options.num_return_sequences or 1))
-        return taken, last or found >= round(beams * options.patience)
+        if not self.found[source] and scores[0] == -np.inf:
+            # The options leave no token: an end it is.
+            self._found(i, parents[0], self.position, int(self.ends[0]), -np.inf, -np.inf)
+        if choice.kept is not None:
+            self.found[source] = sorted(self.found[source], key=lambda one: -one.score)[
+                : choice.kept
+            ]
+        scores[:] = given.scores
+        return choice.taken, choice.done
 
     def _found(
         self, i: int, row: int, length: int, token: int, token_score: float, score: float
@@ -331,7 +370,7 @@ class _Search:
             least = np.float32(np.finfo(np.float32).tiny)
             covered = contract.row_sum(contract.log(np.maximum(covered_by, least)))
             ranked += options.coverage_penalty * float(covered[0, 0])
-        finished = token == self.model.eos
+        finished = token in self.processors.ends
         if finished:
             tokens.pop()
         self.found[source].append(Hypothesis(tokens, ranked, token_scores, bool(finished)))
@@ -351,54 +390,18 @@ class _Search:
         self.scores, self.sources = self.scores[kept], self.sources[kept]
 
     def _forced(self) -> list[tuple[int, int]]:
-        """Which of the running sources has a prefix's token to come next, and the token."""
-        if self.options.prefix is None:
+        """Which of the running sources has a token that must come next, and the token."""
+        if not self.processors.forces:
             return []
-        prefixes = [self.options.prefix[source // self.samples] for source in self.sources]
-        return [
-            (i, int(prefix[self.position]))
-            for i, prefix in enumerate(prefixes)
-            if self.position < len(prefix)
-        ]
+        every = (
+            (i, self.processors.forced(self.position, source, int(self.limits[source])))
+            for i, source in enumerate(self.sources.tolist())
+        )
+        return [(i, token) for i, token in every if token is not None]
 
     def _so_far(self) -> Array:
         """The tokens of the rows of logits, (rows, position)."""
         return self.tokens[np.argsort(self.steps.place), : self.position]
-
-    def _adjust(self, logits: Array) -> None:
-        """What the options forbid becomes -inf."""
-        options, vocabulary = self.options, self.vocabulary
-        if len(self.never) and vocabulary.union is None:
-            logits[:, self.never] = -np.inf
-        if options.logits_processor is not None:
-            changed = options.logits_processor(self._so_far(), logits)
-            if changed is not None and changed is not logits:
-                logits[...] = changed
-        if self.position < options.min_new_tokens:
-            for row, source in enumerate(np.repeat(self.sources, self.beams).tolist()):
-                logits[row, vocabulary.columns([self.model.eos], source)] = -np.inf
-        if not self.judges_rows:
-            return
-        every = zip(
-            self._so_far().tolist(), np.repeat(self.sources, self.beams).tolist(), strict=True
-        )
-        for row, (tokens, source) in enumerate(every):
-            if options.repetition_penalty != 1:
-                seen = vocabulary.columns(sorted(set(tokens)), source)
-                penalty = np.float32(options.repetition_penalty)
-                taken = logits[row, seen]
-                logits[row, seen] = np.where(taken < 0, taken * penalty, taken / penalty)
-            if options.no_repeat_ngram_size:
-                repeats = _repeats(tokens, options.no_repeat_ngram_size)
-                logits[row, vocabulary.columns(repeats, source)] = -np.inf
-            missing = sorted(set(options.required_tokens) - set(tokens) - {self.model.eos})
-            if missing:
-                logits[row, vocabulary.columns([self.model.eos], source)] = -np.inf
-                if len(missing) >= self.limits[source] - self.position - 1:  # no room for others
-                    kept = vocabulary.columns(missing, source)
-                    only = logits[row, kept]
-                    logits[row] = -np.inf
-                    logits[row, kept] = only
 
 
 def _filled(done: Array) -> Array:
@@ -408,13 +411,3 @@ def _filled(done: Array) -> Array:
     kept = np.arange(count)
     kept[done[:count]] = count + np.flatnonzero(~done[count:])
     return kept
-
-
-def _repeats(tokens: list[int], n: int) -> list[int]:
-    """The tokens that would make n in a row that were there before."""
-    if len(tokens) < n:
-        return []
-    end = tokens[len(tokens) - n + 1 :]
-    return sorted(
-        {tokens[i + n - 1] for i in range(len(tokens) - n + 1) if tokens[i : i + n - 1] == end}
-    )

@@ -18,6 +18,7 @@ from ..nn.checks import checked_ids, must_equal
 from ..nn.decoder import Decoder, State, Step
 from ..nn.eager import EAGER
 from ..nn.encoder import Encoder, Memory
+from ..nn.sources import Embedding
 from ..pickling import FromFiles, Part
 
 Array = np.ndarray[Any, Any]
@@ -286,7 +287,8 @@ class EncoderDecoder(FromFiles, Part):
             chosen.fit(self, sources.rows, sources.position)
         else:
             chosen.fit(self, len(sequence("sources", sources, "sequences of token ids")))
-        found = search(self, self._begun(sources), chosen)
+        ids = self._ids_of(sources, chosen)
+        found = search(self, self._begun(sources), chosen, ids)
         return [one[0] for one in found] if chosen.num_return_sequences is None else found
 
     def stream(self, source: Sequence[int] | Array | State, **options: Any) -> Iterator[Token]:
@@ -326,7 +328,16 @@ class EncoderDecoder(FromFiles, Part):
             if getattr(chosen, name) is not None:
                 raise ValueError(f"{name} must be left out of a stream, which gives each token")
         chosen.fit(self, 1, source.position if isinstance(source, State) else 0)
-        return stream(self, self._begun(source if isinstance(source, State) else [source]), chosen)
+        sources = source if isinstance(source, State) else [source]
+        return stream(self, self._begun(sources), chosen, self._ids_of(sources, chosen))
+
+    def _ids_of(self, sources: Sequence[Any] | State, chosen: Options) -> Sequence[Any] | None:
+        """The sources' token ids, where an option goes by them."""
+        if not chosen.encoder_no_repeat_ngram_size:
+            return None
+        if isinstance(sources, State) or not isinstance(self.encoder.embedding, Embedding):
+            raise ValueError("encoder_no_repeat_ngram_size needs sources that are token ids")
+        return sources
 
     def _begun(self, sources: Sequence[Any] | State) -> State:
         if not isinstance(sources, State):

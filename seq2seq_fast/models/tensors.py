@@ -146,7 +146,8 @@ class Tensors:
         every result."""
         for name in sorted(self.named.keys() - self._read):
             if name in copies:
-                self._must_be_same(name, copies[name])
+                if not self.same(name, copies[name]):
+                    raise self.fail(f"has {name}, which is not the same as {copies[name]}")
                 continue
             known = next(
                 (one for pattern, one in ignored.items() if fnmatch.fnmatchcase(name, pattern)),
@@ -158,18 +159,17 @@ class Tensors:
                 have = self.number(name, known.value)
                 raise self.fail(f"has {name} {have:g}; read so far is {known.value:g}")
 
-    def _must_be_same(self, name: str, original: str) -> None:
-        """Compares two tensors some rows at a time."""
+    def same(self, name: str, original: str) -> bool:
+        """Whether two tensors have the same numbers; they are read some rows at a time."""
         one, other = self.named[name], self.named[original]
         if one is other:
-            return
+            return True
         same = one.shape == other.shape and not isinstance(one, Quantised)
         step = max(1, SOME_NUMBERS // max(1, math.prod(one.shape[1:])))
         for first in range(0, one.shape[0] if same and one.shape else 0, step):
             rows = slice(first, first + step)
             same = same and np.array_equal(one[rows], other[rows], equal_nan=True)  # type: ignore[index]
-        if not same:
-            raise self.fail(f"has {name}, which is not the same as {original}, as was expected")
+        return same
 
     def _floats(self, name: str) -> Stored | Deflated:
         tensor = self.take(name)

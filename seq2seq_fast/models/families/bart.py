@@ -55,26 +55,22 @@ KINDS = {
     ),
     "fsmt": Kind("post", "endpoint", 2, activation="relu"),
 }  # fmt: skip
-TABLES = {
-    "encoder": ("model.shared.weight", "model.encoder.embed_tokens.weight"),
-    "decoder": ("model.shared.weight", "model.decoder.embed_tokens.weight"),
-}
+SHARED = "model.shared.weight"
+OWN = {side: f"model.{side}.embed_tokens.weight" for side in ("encoder", "decoder")}
 OUTPUTS = ("lm_head.weight", "model.decoder.output_projection.weight")
 IGNORED = {
     "model.*coder.version": Ignored("the version of the program that trained it"),
     "model.*coder.embed_positions._float_tensor": Ignored("says the type of what is computed"),
     "model.*coder.embed_positions.weights": Ignored("sinusoids, which are computed"),
 }
+NOT_SHARED = Ignored("each side has a table of its own")
 
 
 def plan(config: Config, tensors: Tensors) -> Plan:
     """The plan of a model whose model_type is one of KINDS."""
     kind = KINDS[config.values["model_type"]]
     activation = config.activation("activation_function", kind.activation)
-    tables = {
-        side: next((name for name in (*names, *TABLES["encoder"][1:]) if name in tensors), names[0])
-        for side, names in TABLES.items()
-    }
+    tables = {side: _table(tensors, side) for side in OWN}
 
     def tokens(side: str) -> Tokens:
         _, width = tensors.table_shape(tables[side])
@@ -119,11 +115,14 @@ def plan(config: Config, tensors: Tensors) -> Plan:
         bos=config.start_token(vocabulary),
         eos=config.end_token(vocabulary),
         unk=None,
-        ignored=IGNORED,
-        copies={
-            name: tables[side]
-            for side, names in TABLES.items()
-            for name in names
-            if name not in tables.values()
-        },
+        ignored=IGNORED if SHARED in tables.values() else {**IGNORED, SHARED: NOT_SHARED},
+        copies={OWN[side]: table for side, table in tables.items() if table != OWN[side]},
     )
+
+
+def _table(tensors: Tensors, side: str) -> str:
+    """The name of a side's embedding: its own, unless that is the shared one once more."""
+    own, other = OWN[side], OWN["decoder" if side == "encoder" else "encoder"]
+    if own in tensors and not (SHARED in tensors and tensors.same(own, SHARED)):
+        return own
+    return next((name for name in (SHARED, other) if name in tensors), SHARED)
