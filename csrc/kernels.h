@@ -179,6 +179,11 @@ static inline int64_t parts(int64_t n, int64_t size)
     return (n + size - 1) / size;
 }
 
+static inline int64_t round_up(int64_t n, int64_t step)
+{
+    return parts(n, step) * step;
+}
+
 const s2s_kernels *s2s_kernels_of(int isa, int type);
 const s2s_layer_kernels *s2s_layer_kernels_of(int isa);
 const s2s_integer_kernels *s2s_integer_kernels_of(int isa);

@@ -7,6 +7,7 @@
 #ifndef SEQ2SEQ_FAST_H
 #define SEQ2SEQ_FAST_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 /* Leading (batch) axes that one call can walk. */
@@ -78,6 +79,28 @@ int s2s_attention(const s2s_attention_problem *problem, int isa, int threads, do
                   double softcap, const void *query, const void *key, const void *value,
                   const void *mask, const void *bias, const void *sinks, const s2s_span *spans,
                   void *out, void *weights, double *statistics);
+
+/* How a call is cut: into tasks, which threads take in turn; a task into row blocks; and a thread's
+ * scratch memory into buffers. See attention_plan.c. */
+typedef struct {
+    int threads;               /* that the work is worth */
+    int64_t tasks, head_tasks; /* all; of each key head of each sequence */
+    int64_t task_rows;         /* query rows of a task, of all query heads of its key head */
+    int block_rows;            /* of a row block */
+    int copies_values;         /* into panels; else they are used as they lie */
+    int keeps_panels;          /* of keys and values, for all row blocks of a task */
+    int64_t slots;             /* blocks of scores held */
+    int64_t panel_keys;        /* keys that panels have room for */
+    int64_t key_size;          /* bytes that one of them takes there */
+    /* Where each buffer begins in scratch memory, and how large all are, in bytes. */
+    size_t query_at, scores_at, panels_at, copies_at, tail_at, context_at, bias_at, integers_at;
+    size_t scratch_size;
+} s2s_attention_plan;
+
+/* The plan of a call, by nothing but its arguments and the set's tuning constants (tuning.h).
+ * `weights`: whether the caller wants them. Of an empty call there are no tasks. */
+s2s_attention_plan s2s_plan_attention(const s2s_attention_problem *problem, int isa, int threads,
+                                      int weights);
 
 /* ---- layers of models, in float32 ---- */
 
