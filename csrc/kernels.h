@@ -1,4 +1,4 @@
-/* The contract between the drivers (attention.c, layers.c) and the kernels that are compiled once
+/* The contract between the drivers (attention.c, layers.c, row_blocks.c) and the kernels that are compiled once
  * per instruction set (isa/kernels.c): one table of functions for each set and element type.
  *
  * An element type is how numbers lie in the caller's arrays; the compute type is what they are

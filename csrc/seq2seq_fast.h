@@ -126,12 +126,13 @@ typedef struct {
     float input_scale;        /* of integers: what inputs are multiplied by; 0: 127 / greatest */
 } s2s_matrix;
 
-/* out [rows][outputs] = activation(x W + bias), then plus `other`, or times it (`multiply`).
- * Strides count floats from row to row. May be null: `other`; `next`, the matrix that will be read
- * after this one, whose beginning is asked for from memory. */
+/* out [rows][outputs] = activation(x W + bias), plus the operand, a residual, or times it, a gate.
+ * Strides count floats from row to row. May be null: operand; `next`, the matrix that will be read
+ * after this one, whose beginning is prefetched. */
 int s2s_linear(const s2s_matrix *matrix, const s2s_matrix *next, int isa, int threads,
-               int activation, int64_t rows, const float *x, int64_t x_stride, const float *other,
-               int64_t other_stride, int multiply, float *out, int64_t out_stride);
+               int activation, int64_t rows, const float *x, int64_t x_stride,
+               const float *operand, int64_t operand_stride, int is_gate, float *out,
+               int64_t out_stride);
 
 /* The panels of the given outputs alone, [count / 16, rounded up][...] as in the matrix. */
 void s2s_select(const s2s_matrix *matrix, int64_t count, const int64_t *ids, void *panels);
@@ -140,9 +141,10 @@ void s2s_select(const s2s_matrix *matrix, int64_t count, const int64_t *ids, voi
 int s2s_norm(int isa, int threads, int64_t rows, int64_t n, const float *x, const float *gamma,
              const float *beta, double eps, float *out);
 
-/* One step of an SSRU: gates [rows][2 n], the rest [rows][n]; out = other + relu(new_cell). */
+/* One step of an SSRU: gates [rows][2 n], the rest [rows][n]; out = residual + relu(new_cell).
+ */
 int s2s_recur(int isa, int64_t rows, int64_t n, const float *gates, const float *cell,
-              const float *other, float *new_cell, float *out);
+              const float *residual, float *new_cell, float *out);
 
 /* The `k` <= n likeliest of each row of logits [rows][n], stride floats apart: [rows][k] ids and
  * log-probabilities. A log-probability is (logit - statistics[0]) - statistics[1]. */
