@@ -319,8 +319,8 @@ static void ssru_task(void *call_, int64_t task, void *scratch)
                                call->residual + r * n, call->new_cell + r * n, call->out + r * n);
 }
 
-int s2s_recur(int isa, int64_t rows, int64_t n, const float *gates, const float *cell,
-              const float *residual, float *new_cell, float *out)
+int s2s_ssru_step(int isa, int64_t rows, int64_t n, const float *gates, const float *cell,
+                  const float *residual, float *new_cell, float *out)
 {
     ssru_call call = {s2s_layer_kernels_of(isa), rows, n, gates, cell, residual, new_cell, out};
     return s2s_run(ssru_task, &call, 1, 1, 0);
@@ -346,8 +346,9 @@ static void topk_task(void *call_, int64_t r, void *scratch)
                                   call->statistics + 2 * r);
 }
 
-int s2s_best(int isa, int threads, int64_t rows, int64_t n, const float *logits, int64_t stride,
-             int k, int64_t *ids, float *log_probabilities, float *statistics)
+int s2s_topk_log_softmax(int isa, int threads, int64_t rows, int64_t n, const float *logits,
+                         int64_t stride, int k, int64_t *ids, float *log_probabilities,
+                         float *statistics)
 {
     topk_call call = {s2s_layer_kernels_of(isa), rows, n, stride, logits, k, ids,
                       log_probabilities, statistics};

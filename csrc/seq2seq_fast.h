@@ -143,13 +143,14 @@ int s2s_norm(int isa, int threads, int64_t rows, int64_t n, const float *x, cons
 
 /* One step of an SSRU: gates [rows][2 n], the rest [rows][n]; out = residual + relu(new_cell).
  */
-int s2s_recur(int isa, int64_t rows, int64_t n, const float *gates, const float *cell,
-              const float *residual, float *new_cell, float *out);
+int s2s_ssru_step(int isa, int64_t rows, int64_t n, const float *gates, const float *cell,
+                  const float *residual, float *new_cell, float *out);
 
 /* The `k` <= n likeliest of each row of logits [rows][n], stride floats apart: [rows][k] ids and
  * log-probabilities. A log-probability is (logit - statistics[0]) - statistics[1]. */
-int s2s_best(int isa, int threads, int64_t rows, int64_t n, const float *logits, int64_t stride,
-             int k, int64_t *ids, float *log_probabilities, float *statistics);
+int s2s_topk_log_softmax(int isa, int threads, int64_t rows, int64_t n, const float *logits,
+                         int64_t stride, int k, int64_t *ids, float *log_probabilities,
+                         float *statistics);
 
 /* ---- chains: linear layers and norms that every row goes through by itself, recorded ---- */
 
@@ -178,7 +179,7 @@ int s2s_chain(const s2s_link *links, int64_t count, const s2s_place *places, int
 enum s2s_op_kind {
     S2S_OP_LINEAR = 0, /* in: x, other or null; out: result */
     S2S_OP_NORM = 1,   /* in: x, gamma, beta or null; out: result */
-    S2S_OP_RECUR = 2,  /* in: gates, cell, other; out: result, new cell (may be the cell) */
+    S2S_OP_SSRU_STEP = 2,  /* in: gates, cell, other; out: result, new cell (may be the cell) */
     S2S_OP_ATTEND = 3, /* in: query, key, value, spans, bias or null; out: result */
     S2S_OP_EMBED = 4,  /* in: int64 tokens, position vectors or null; out: result */
     S2S_OP_APPEND = 5, /* in: key, value; out: panels, values, scratch [width][16], spans */
@@ -206,8 +207,8 @@ int s2s_run_program(const s2s_op *ops, int64_t count, int isa, int threads, int6
 
 /* What has been appended to each of `count` sequences becomes what another one, its source, has, of
  * the same length: `stop` keys, alike before its start. */
-void s2s_follow(const s2s_op *ops, int64_t ops_count, int64_t count, const int64_t *targets,
-                const int64_t *sources, const int64_t *starts, int64_t stop);
+void s2s_copy_history(const s2s_op *ops, int64_t ops_count, int64_t count, const int64_t *targets,
+                      const int64_t *sources, const int64_t *starts, int64_t stop);
 
 /* Greedy search by a program with one row to a sequence. */
 typedef struct {
