@@ -22,7 +22,7 @@ ffi.cdef(declarations)
 ffi.set_source(
     "seq2seq_fast._native",
     '#include "seq2seq_fast.h"',
-    sources=[f"csrc/{name}.c" for name in ("dispatch", "pool", "attention", "layers", "program")],
+    sources=sorted(str(path) for path in Path("csrc").glob("*.c")),
     include_dirs=["csrc"],
     depends=[str(path) for path in Path("csrc").rglob("*.[ch]")],
 )

@@ -1,4 +1,4 @@
-/* The contract between the drivers (attention.c, layers.c) and the kernels that are compiled once
+/* The contract between the drivers (attention.c, layers.c, row_blocks.c) and the kernels that are compiled once
  * per instruction set (isa/kernels.c): one table of functions for each set and element type.
  *
  * An element type is how numbers lie in the caller's arrays; the compute type is what they are
@@ -177,6 +177,11 @@ static inline int64_t max64(int64_t a, int64_t b)
 static inline int64_t parts(int64_t n, int64_t size)
 {
     return (n + size - 1) / size;
+}
+
+static inline int64_t round_up(int64_t n, int64_t step)
+{
+    return parts(n, step) * step;
 }
 
 const s2s_kernels *s2s_kernels_of(int isa, int type);

@@ -1,8 +1,8 @@
-/* The thread pool behind s2s_run. Workers start on first use and wait for jobs. One job runs at a
- * time: a caller who finds the pool taken (another Python thread is in it) does its job alone,
+/* The thread pool behind s2s_run. Workers start on first use and wait for calls. One call runs at a
+ * time: a caller who finds the pool taken (another Python thread is in it) runs its tasks alone,
  * which costs time but can neither wait nor deadlock. After fork the child starts with no workers.
  *
- * A worker takes part by passing the gate, one atomic word. The caller works too; when no unit is
+ * A worker takes part by passing the gate, one atomic word. The caller works too; when no task is
  * left it closes the gate and waits only for the workers that have passed it. One that the
  * system was slow to wake, or that shares its processor with another program, delays nobody. */
 #define _GNU_SOURCE
@@ -23,23 +23,23 @@ enum { MAX_WORKERS = 255, CACHE_LINE = 64, KEEP_SCRATCH = 1 << 24 };
  * succession find their workers awake. To be woken takes tens of microseconds. */
 enum { SPINS = 8000 };
 
-static pthread_mutex_t taken = PTHREAD_MUTEX_INITIALIZER; /* held by the caller whose job runs */
+static pthread_mutex_t taken = PTHREAD_MUTEX_INITIALIZER; /* held by the caller whose tasks run */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;  /* guards the sleeping and waking below */
 static pthread_cond_t wake = PTHREAD_COND_INITIALIZER;
 static pthread_cond_t done = PTHREAD_COND_INITIALIZER;
 static int workers; /* started; guarded by `taken` */
 
-/* The gate: the job's number in the high half; in the low half how many more workers it lets pass,
+/* The gate: the call's number in the high half; in the low half how many more workers it lets pass,
  * 0 when it is closed. */
 static atomic_ullong gate;
 enum { NUMBER_SHIFT = 32 };
 static atomic_int left; /* workers that passed the gate and are done */
 
-/* The job at hand. Written while the gate is closed and nobody is inside. */
+/* The call at hand. Written while the gate is closed and nobody is inside. */
 static struct {
-    s2s_unit *run;
-    void *job;
-    int64_t units;
+    s2s_task *run;
+    void *call;
+    int64_t tasks;
     atomic_llong next;
     void *scratch[MAX_WORKERS];
 } current;
@@ -114,15 +114,15 @@ static void work(void *scratch)
 {
     const s2s_fpstate before = s2s_fp_enter();
     for (;;) {
-        const int64_t unit = atomic_fetch_add(&current.next, 1);
-        if (unit >= current.units)
+        const int64_t task = atomic_fetch_add(&current.next, 1);
+        if (task >= current.tasks)
             break;
-        current.run(current.job, unit, scratch);
+        current.run(current.call, task, scratch);
     }
     s2s_fp_leave(before);
 }
 
-static unsigned job_number(void)
+static unsigned call_number(void)
 {
     return (unsigned)(atomic_load(&gate) >> NUMBER_SHIFT);
 }
@@ -139,17 +139,17 @@ static int enter(void)
 
 static void *worker(void *seen_)
 {
-    unsigned seen = (unsigned)(uintptr_t)seen_; /* the last job that is none of this thread's */
+    unsigned seen = (unsigned)(uintptr_t)seen_; /* the last call that is none of this thread's */
     for (;;) {
-        for (int i = 0; i < SPINS && job_number() == seen; i++)
+        for (int i = 0; i < SPINS && call_number() == seen; i++)
             pause_briefly();
-        if (job_number() == seen) {
+        if (call_number() == seen) {
             pthread_mutex_lock(&lock);
-            while (job_number() == seen)
+            while (call_number() == seen)
                 pthread_cond_wait(&wake, &lock);
             pthread_mutex_unlock(&lock);
         }
-        seen = job_number();
+        seen = call_number();
         const int place = enter();
         if (place < 0)
             continue;
@@ -189,7 +189,7 @@ static void start_workers(int wanted)
         return;
     while (workers < wanted) {
         pthread_t thread;
-        if (pthread_create(&thread, NULL, worker, (void *)(uintptr_t)job_number()))
+        if (pthread_create(&thread, NULL, worker, (void *)(uintptr_t)call_number()))
             break;
         pthread_detach(thread);
         workers++;
@@ -197,53 +197,41 @@ static void start_workers(int wanted)
     pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
-static void run_alone(s2s_unit *run, void *job, int64_t units, void *scratch)
+static void run_alone(s2s_task *run, void *call, int64_t tasks, void *scratch)
 {
     const s2s_fpstate before = s2s_fp_enter();
-    for (int64_t unit = 0; unit < units; unit++)
-        run(job, unit, scratch);
+    for (int64_t task = 0; task < tasks; task++)
+        run(call, task, scratch);
     s2s_fp_leave(before);
 }
 
-int s2s_run(s2s_unit *run, void *job, int64_t units, int threads, size_t scratch_size)
+/* Starts workers and gets them scratch memory: how many of the wanted ones there are. */
+static int prepare_workers(int wanted, size_t scratch_size)
 {
-    pthread_once(&once, initialise);
-    scratch_buffer *own = callers_scratch(scratch_size);
-    if (!own)
-        return S2S_NO_MEMORY;
-    int helpers = threads - 1;
-    if (helpers > units - 1)
-        helpers = (int)(units - 1);
-    if (helpers > MAX_WORKERS)
-        helpers = MAX_WORKERS;
-
-    if (helpers < 1 || pthread_mutex_trylock(&taken)) {
-        run_alone(run, job, units, own->memory);
-        shrink(own);
-        return S2S_OK;
-    }
-    start_workers(helpers);
-    if (helpers > workers)
-        helpers = workers;
+    start_workers(wanted);
+    const int helpers = wanted < workers ? wanted : workers;
     for (int i = 0; i < helpers; i++) {
         if (!grow(&workers_scratch[i], scratch_size))
-            helpers = i;
-        else
-            current.scratch[i] = workers_scratch[i].memory;
+            return i;
+        current.scratch[i] = workers_scratch[i].memory;
     }
+    return helpers;
+}
 
-    current.run = run;
-    current.job = job;
-    current.units = units;
-    atomic_store(&current.next, 0);
-    atomic_store(&left, 0);
-    const unsigned long long number = job_number() + 1u;
+/* Lets so many workers pass the gate, under the next call's number, which is returned. */
+static unsigned long long open_gate(int helpers)
+{
+    const unsigned long long number = call_number() + 1u;
     pthread_mutex_lock(&lock);
     atomic_store(&gate, number << NUMBER_SHIFT | (unsigned)helpers);
     pthread_cond_broadcast(&wake);
     pthread_mutex_unlock(&lock);
+    return number;
+}
 
-    work(own->memory);
+/* Closes the gate, and waits for the workers that have passed it. */
+static void close_gate(unsigned long long number, int helpers)
+{
     const unsigned long long closing = atomic_exchange(&gate, number << NUMBER_SHIFT);
     const int inside = helpers - (int)(unsigned)closing;
     for (int i = 0; i < SPINS && atomic_load(&left) < inside; i++)
@@ -254,6 +242,34 @@ int s2s_run(s2s_unit *run, void *job, int64_t units, int threads, size_t scratch
             pthread_cond_wait(&done, &lock);
         pthread_mutex_unlock(&lock);
     }
+}
+
+int s2s_run(s2s_task *run, void *call, int64_t tasks, int threads, size_t scratch_size)
+{
+    pthread_once(&once, initialise);
+    scratch_buffer *own = callers_scratch(scratch_size);
+    if (!own)
+        return S2S_NO_MEMORY;
+    int helpers = threads - 1;
+    if (helpers > tasks - 1)
+        helpers = (int)(tasks - 1);
+    if (helpers > MAX_WORKERS)
+        helpers = MAX_WORKERS;
+    if (helpers < 1 || pthread_mutex_trylock(&taken)) {
+        run_alone(run, call, tasks, own->memory);
+        shrink(own);
+        return S2S_OK;
+    }
+
+    helpers = prepare_workers(helpers, scratch_size);
+    current.run = run;
+    current.call = call;
+    current.tasks = tasks;
+    atomic_store(&current.next, 0);
+    atomic_store(&left, 0);
+    const unsigned long long number = open_gate(helpers);
+    work(own->memory);
+    close_gate(number, helpers);
     for (int i = 0; i < helpers; i++)
         shrink(&workers_scratch[i]);
     shrink(own);

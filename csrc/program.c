@@ -107,7 +107,7 @@ static void append(const s2s_op *op, int isa, int64_t rows)
 }
 
 /* What has been appended to one sequence, from its key `start` on, becomes what another one has. */
-static void follow(const s2s_op *op, int64_t target, int64_t source, int64_t start, int64_t stop)
+static void copy_history(const s2s_op *op, int64_t target, int64_t source, int64_t start, int64_t stop)
 {
     const s2s_attention_problem *const p = op->problem;
     const int64_t packed = ((const s2s_span *)op->out[3])[source].packed;
@@ -125,14 +125,14 @@ static void follow(const s2s_op *op, int64_t target, int64_t source, int64_t sta
     }
 }
 
-void s2s_follow(const s2s_op *ops, int64_t ops_count, int64_t count, const int64_t *targets,
+void s2s_copy_history(const s2s_op *ops, int64_t ops_count, int64_t count, const int64_t *targets,
                 const int64_t *sources, const int64_t *starts, int64_t stop)
 {
     for (const s2s_op *op = ops; op < ops + ops_count; op++) {
         if (op->kind != S2S_OP_APPEND)
             continue;
         for (int64_t i = 0; i < count; i++)
-            follow(op, targets[i], sources[i], starts[i], stop);
+            copy_history(op, targets[i], sources[i], starts[i], stop);
     }
 }
 
@@ -162,8 +162,8 @@ static int run(const s2s_op *op, const s2s_matrix *next, int isa, int threads, i
     case S2S_OP_NORM:
         return s2s_norm(isa, threads, rows, n, op->in[0], op->in[1], op->in[2], op->number,
                         op->out[0]);
-    case S2S_OP_RECUR:
-        return s2s_recur(isa, rows, n, op->in[0], op->in[1], op->in[2], op->out[1], op->out[0]);
+    case S2S_OP_SSRU_STEP:
+        return s2s_ssru_step(isa, rows, n, op->in[0], op->in[1], op->in[2], op->out[1], op->out[0]);
     case S2S_OP_ATTEND:
         return attend(op, isa, threads, rows);
     case S2S_OP_EMBED:
@@ -234,7 +234,7 @@ int s2s_run_greedy(const s2s_op *ops, int64_t count, int isa, int threads, int64
             gather_own(g, rows);
         const int64_t columns = g->places ? g->longest : g->columns;
         if (status == S2S_OK)
-            status = s2s_best(isa, threads, rows, columns, g->places ? g->own : g->logits, columns,
+            status = s2s_topk_log_softmax(isa, threads, rows, columns, g->places ? g->own : g->logits, columns,
                               1, found, scores, statistics);
         if (status != S2S_OK)
             return status;

@@ -7,6 +7,7 @@
 #ifndef SEQ2SEQ_FAST_H
 #define SEQ2SEQ_FAST_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 /* Leading (batch) axes that one call can walk. */
@@ -79,6 +80,28 @@ int s2s_attention(const s2s_attention_problem *problem, int isa, int threads, do
                   const void *mask, const void *bias, const void *sinks, const s2s_span *spans,
                   void *out, void *weights, double *statistics);
 
+/* How a call is cut: into tasks, which threads take in turn; a task into row blocks; and a thread's
+ * scratch memory into buffers. See attention_plan.c. */
+typedef struct {
+    int threads;               /* that the work is worth */
+    int64_t tasks, head_tasks; /* all; of each key head of each sequence */
+    int64_t task_rows;         /* query rows of a task, of all query heads of its key head */
+    int block_rows;            /* of a row block */
+    int copies_values;         /* into panels; else they are used as they lie */
+    int keeps_panels;          /* of keys and values, for all row blocks of a task */
+    int64_t slots;             /* blocks of scores held */
+    int64_t panel_keys;        /* keys that panels have room for */
+    int64_t key_size;          /* bytes that one of them takes there */
+    /* Where each buffer begins in scratch memory, and how large all are, in bytes. */
+    size_t query_at, scores_at, panels_at, copies_at, tail_at, context_at, bias_at, integers_at;
+    size_t scratch_size;
+} s2s_attention_plan;
+
+/* The plan of a call, by nothing but its arguments and the set's tuning constants (tuning.h).
+ * `weights`: whether the caller wants them. Of an empty call there are no tasks. */
+s2s_attention_plan s2s_plan_attention(const s2s_attention_problem *problem, int isa, int threads,
+                                      int weights);
+
 /* ---- layers of models, in float32 ---- */
 
 enum s2s_activation {
@@ -103,12 +126,13 @@ typedef struct {
     float input_scale;        /* of integers: what inputs are multiplied by; 0: 127 / greatest */
 } s2s_matrix;
 
-/* out [rows][outputs] = activation(x W + bias), then plus `other`, or times it (`multiply`).
- * Strides count floats from row to row. May be null: `other`; `next`, the matrix that will be read
- * after this one, whose beginning is asked for from memory. */
+/* out [rows][outputs] = activation(x W + bias), plus the operand, a residual, or times it, a gate.
+ * Strides count floats from row to row. May be null: operand; `next`, the matrix that will be read
+ * after this one, whose beginning is prefetched. */
 int s2s_linear(const s2s_matrix *matrix, const s2s_matrix *next, int isa, int threads,
-               int activation, int64_t rows, const float *x, int64_t x_stride, const float *other,
-               int64_t other_stride, int multiply, float *out, int64_t out_stride);
+               int activation, int64_t rows, const float *x, int64_t x_stride,
+               const float *operand, int64_t operand_stride, int is_gate, float *out,
+               int64_t out_stride);
 
 /* The panels of the given outputs alone, [count / 16, rounded up][...] as in the matrix. */
 void s2s_select(const s2s_matrix *matrix, int64_t count, const int64_t *ids, void *panels);
@@ -117,14 +141,16 @@ void s2s_select(const s2s_matrix *matrix, int64_t count, const int64_t *ids, voi
 int s2s_norm(int isa, int threads, int64_t rows, int64_t n, const float *x, const float *gamma,
              const float *beta, double eps, float *out);
 
-/* One step of an SSRU: gates [rows][2 n], the rest [rows][n]; out = other + relu(new_cell). */
-int s2s_recur(int isa, int64_t rows, int64_t n, const float *gates, const float *cell,
-              const float *other, float *new_cell, float *out);
+/* One step of an SSRU: gates [rows][2 n], the rest [rows][n]; out = residual + relu(new_cell).
+ */
+int s2s_ssru_step(int isa, int64_t rows, int64_t n, const float *gates, const float *cell,
+                  const float *residual, float *new_cell, float *out);
 
 /* The `k` <= n likeliest of each row of logits [rows][n], stride floats apart: [rows][k] ids and
  * log-probabilities. A log-probability is (logit - statistics[0]) - statistics[1]. */
-int s2s_best(int isa, int threads, int64_t rows, int64_t n, const float *logits, int64_t stride,
-             int k, int64_t *ids, float *log_probabilities, float *statistics);
+int s2s_topk_log_softmax(int isa, int threads, int64_t rows, int64_t n, const float *logits,
+                         int64_t stride, int k, int64_t *ids, float *log_probabilities,
+                         float *statistics);
 
 /* ---- chains: linear layers and norms that every row goes through by itself, recorded ---- */
 
@@ -153,7 +179,7 @@ int s2s_chain(const s2s_link *links, int64_t count, const s2s_place *places, int
 enum s2s_op_kind {
     S2S_OP_LINEAR = 0, /* in: x, other or null; out: result */
     S2S_OP_NORM = 1,   /* in: x, gamma, beta or null; out: result */
-    S2S_OP_RECUR = 2,  /* in: gates, cell, other; out: result, new cell (may be the cell) */
+    S2S_OP_SSRU_STEP = 2,  /* in: gates, cell, other; out: result, new cell (may be the cell) */
     S2S_OP_ATTEND = 3, /* in: query, key, value, spans, bias or null; out: result */
     S2S_OP_EMBED = 4,  /* in: int64 tokens, position vectors or null; out: result */
     S2S_OP_APPEND = 5, /* in: key, value; out: panels, values, scratch [width][16], spans */
@@ -181,8 +207,8 @@ int s2s_run_program(const s2s_op *ops, int64_t count, int isa, int threads, int6
 
 /* What has been appended to each of `count` sequences becomes what another one, its source, has, of
  * the same length: `stop` keys, alike before its start. */
-void s2s_follow(const s2s_op *ops, int64_t ops_count, int64_t count, const int64_t *targets,
-                const int64_t *sources, const int64_t *starts, int64_t stop);
+void s2s_copy_history(const s2s_op *ops, int64_t ops_count, int64_t count, const int64_t *targets,
+                      const int64_t *sources, const int64_t *starts, int64_t stop);
 
 /* Greedy search by a program with one row to a sequence. */
 typedef struct {

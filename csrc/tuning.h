@@ -38,10 +38,13 @@ enum { /* layers.c */
     LINEAR_NEAR_INPUTS = 512,  /* up to so many, the next panels are near enough to prefetch */
     LINEAR_ROW_PANELS = 8,     /* that one row takes at a time: tasks have whole groups of them */
     LINEAR_WIDEN_ROWS = 48,    /* of a task: from there on widening weights beforehand pays */
-    CHAIN_WEIGHTS = 8 << 20,   /* bytes of a chain's weights that cost little to read again */
-    CHAIN_ROWS = 24,           /* of a chain's task then: what they become stays in the cache */
-    CHAIN_PANELS = 4,          /* that they take at a time: their sums stay in the L1 */
-    NORM_ROWS = 16,            /* of the other layers, to a task */
+    NORM_ROWS = 16,            /* to a task */
+};
+
+enum { /* row_blocks.c */
+    ROW_BLOCK_WEIGHTS = 8 << 20, /* bytes of all weights that cost little to read again */
+    ROW_BLOCK_ROWS = 24,         /* of a task then: what they become stays in the cache */
+    ROW_BLOCK_PANELS = 4,        /* that they take at a time: their sums stay in the L1 */
 };
 
 /* ---- the kernels, by set ---- */

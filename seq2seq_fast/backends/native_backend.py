@@ -161,7 +161,7 @@ class NativeBackend(Backend):
         out, new_state = np.empty((rows, n), np.float32), np.empty((rows, n), np.float32)
         gates, state, residual = contiguous(gates), contiguous(state), contiguous(residual)
         native.check(
-            native.lib.s2s_recur(
+            native.lib.s2s_ssru_step(
                 self.isa_number,
                 rows,
                 n,
@@ -182,7 +182,7 @@ class NativeBackend(Backend):
         log_probabilities = np.empty((rows, k), np.float32)
         statistics = np.empty((rows, 2), np.float32)
         native.check(
-            native.lib.s2s_best(
+            native.lib.s2s_topk_log_softmax(
                 self.isa_number,
                 self.threads,
                 rows,

@@ -51,7 +51,7 @@ class NativeSteps:
                 past, out = state.past[op.layer], arrays[op.out.number]
                 assert isinstance(past, np.ndarray)
                 ins = (arrays[op.gates.number], past, arrays[op.residual.number])
-                calls.add(native.lib.S2S_OP_RECUR, state.rows, ins, (out, past), n=past.shape[1])
+                calls.add(native.lib.S2S_OP_SSRU_STEP, state.rows, ins, (out, past), n=past.shape[1])
             elif isinstance(op, ops.PastAttention):
                 self._add_past(calls, op, arrays)
             elif isinstance(op, ops.MemoryAttention):
@@ -158,7 +158,7 @@ class NativeSteps:
         return found[: taken[0]], scores[: taken[0]]
 
     def copy_history(self, targets: Array, sources: Array, starts: Array, stop: int) -> None:
-        native.lib.s2s_follow(
+        native.lib.s2s_copy_history(
             native.ffi.from_buffer("s2s_op *", self._calls),
             len(self._calls),
             len(targets),

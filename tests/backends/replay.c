@@ -113,7 +113,7 @@ static long replay_one(void)
 
 enum layer_field { KIND, WEIGHTS, ROWS, INPUTS, OUTPUTS, ACTIVATION, BIASED, OTHER,
                    LAYER_FIELDS };
-enum { LINEAR, NORM, RECUR, BEST, EMBED };
+enum { LINEAR, NORM, SSRU_STEP, TOPK, EMBED };
 
 static long differs(const char *what, int isa, const void *got, const void *want, size_t size)
 {
@@ -147,7 +147,7 @@ static long replay_layer(void)
         in[1] = (size_t)inputs * real;
         in[2] = f[BIASED] ? (size_t)inputs * real : 0;
         break;
-    case RECUR: /* gates, cell, other */
+    case SSRU_STEP: /* gates, cell, other */
         in[1] = in[2] = out[0] = out[1] = (size_t)(rows * inputs) * real;
         in[0] = 2 * in[1];
         break;
@@ -209,11 +209,11 @@ static long replay_layer(void)
             case NORM:
                 status = s2s_norm(isa, threads, rows, inputs, a[0], a[1], a[2], *number, got[0]);
                 break;
-            case RECUR:
-                status = s2s_recur(isa, rows, inputs, a[0], a[1], a[2], got[1], got[0]);
+            case SSRU_STEP:
+                status = s2s_ssru_step(isa, rows, inputs, a[0], a[1], a[2], got[1], got[0]);
                 break;
             default:
-                status = s2s_best(isa, threads, rows, inputs, a[0], inputs, (int)outputs, got[0],
+                status = s2s_topk_log_softmax(isa, threads, rows, inputs, a[0], inputs, (int)outputs, got[0],
                                   got[1], got[2]);
             }
             failures += status != S2S_OK;

@@ -39,12 +39,12 @@ def test_a_structs_dtype_is_as_c_lays_it_out(name):
 
 def test_c_reads_what_numpy_writes():
     array = np.zeros(2, native.struct_dtype("s2s_op"))
-    array[1] = (4, 3, 1, 7, 8, 9, 0.5, 10, 11, 12, (13, 14, 15, 16), (17, 18, 19, 20))
+    array[1] = (4, 3, 1, 7, 8, 9, 0.5, 10, 11, 12, (13, 14, 15, 16, 17), (18, 19, 20, 21))
     op = native.ffi.from_buffer("s2s_op[]", array)[1]
     assert (op.kind, op.choice, op.multiply, op.rows, op.n, op.stride) == (4, 3, 1, 7, 8, 9)
     assert op.number == 0.5
     addresses = [op.matrix, op.problem, op.step, *getattr(op, "in"), *op.out]
-    assert [int(native.ffi.cast("uintptr_t", a)) for a in addresses] == list(range(10, 21))
+    assert [int(native.ffi.cast("uintptr_t", a)) for a in addresses] == list(range(10, 22))
 
 
 def test_structs_inside_structs():

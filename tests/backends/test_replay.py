@@ -223,10 +223,8 @@ def build(folder, compiler, flags, isas):
         compile_([compiler, *STRICT, *flags, *isa_flags, define, "-c", CSRC / "isa" / "kernels.c",
                   "-o", objects[-1]])  # fmt: skip
     have = [f"-DS2S_HAVE_{isa.upper()}" for isa in isas]
-    sources = [
-        CSRC / f"{name}.c" for name in ("dispatch", "pool", "attention", "layers", "program")
-    ]
-    compile_([compiler, *STRICT, *flags, *have, f"-I{CSRC}", *sources, HERE / "replay.c", *objects,
+    sources = [*CSRC.glob("*.c"), HERE / "replay.c"]
+    compile_([compiler, *STRICT, *flags, *have, f"-I{CSRC}", *sources, *objects,
               "-o", "replay", "-lm"])  # fmt: skip
     return folder / "replay"
 
