@@ -51,7 +51,9 @@ class NativeSteps:
                 past, out = state.past[op.layer], arrays[op.out.number]
                 assert isinstance(past, np.ndarray)
                 ins = (arrays[op.gates.number], past, arrays[op.residual.number])
-                calls.add(native.lib.S2S_OP_SSRU_STEP, state.rows, ins, (out, past), n=past.shape[1])
+                calls.add(
+                    native.lib.S2S_OP_SSRU_STEP, state.rows, ins, (out, past), n=past.shape[1]
+                )
             elif isinstance(op, ops.PastAttention):
                 self._add_past(calls, op, arrays)
             elif isinstance(op, ops.MemoryAttention):

@@ -7,7 +7,7 @@ was given.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -169,6 +169,10 @@ class Options:
         every = vars(self).items()
         return {name: value for name, value in every if value is not getattr(Options, name)}
 
+    def every(self) -> dict[str, Any]:
+        """All of them, by their names: what wins over any model's defaults."""
+        return dict(vars(self))
+
     def _check_together(self) -> None:
         """What options ask of each other."""
         if (
@@ -211,8 +215,11 @@ class Options:
                 raise ValueError("decoder_input_ids must not hold empty sequences")
 
     @classmethod
-    def of(cls, given: dict[str, Any], where: str) -> Options:
-        """Those that `where`, a function, was given by their names.
+    def of(
+        cls, given: Mapping[str, Any], where: str, defaults: Mapping[str, Any] | None = None
+    ) -> Options:
+        """Those that `where`, a function, was given by their names; what was not given is as a
+        model's defaults say.
 
         Raises
         ------
@@ -220,10 +227,23 @@ class Options:
             One of them does not exist, or as for the class.
         """
         known(cls, given, where)
-        return cls(**given)
+        return cls(**_merged(defaults or {}, given))
 
     @classmethod
-    def of_texts(cls, given: dict[str, Any], where: str, function: Callable[..., Any]) -> Options:
+    def check_defaults(cls, defaults: Mapping[str, Any]) -> None:
+        """Raises TypeError or ValueError for a model's default that makes no sense by itself."""
+        known(cls, defaults, "a model's defaults")
+        for name, value in defaults.items():
+            _checked(name, value)
+
+    @classmethod
+    def of_texts(
+        cls,
+        given: Mapping[str, Any],
+        where: str,
+        function: Callable[..., Any],
+        defaults: Mapping[str, Any],
+    ) -> Options:
         """Those that `function` was given, beside its own, for texts, of which each may be several
         sequences of tokens."""
         known(cls, given, where, also=function)
@@ -233,7 +253,7 @@ class Options:
                     f"{where} does not take {name}: it is given for each sequence of token ids, and"
                     " a text may be several of them; the model's own generate() takes it"
                 )
-        return cls(**given)
+        return cls(**_merged(defaults, given))
 
     def ends(self, model: EncoderDecoder) -> tuple[int, ...]:
         """The tokens that end a result."""
@@ -297,6 +317,28 @@ class Options:
                     f" positions{f', {read} of them taken' if read else ''};"
                     f" got {getattr(self, name)}"
                 )
+
+
+def _merged(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """What was given, and of a model's defaults those that do not contradict it."""
+    found = {**defaults, **given}
+
+    def gives_way(name: str) -> None:
+        if name not in given:
+            found.pop(name, None)
+
+    # What was given may be anything: it is checked later.
+    if given.get("do_sample") is True or given.get("callback") is not None:
+        gives_way("num_beams")
+    if isinstance(given.get("num_beams"), int) and given["num_beams"] > 1:
+        gives_way("do_sample")
+    if "search" in given:
+        gives_way("early_stopping")
+    longest, shortest = found.get("max_new_tokens"), found.get("min_new_tokens")
+    if isinstance(longest, int) and isinstance(shortest, int) and shortest > longest:
+        gives_way("min_new_tokens")
+        gives_way("max_new_tokens" if "min_new_tokens" in given else "min_new_tokens")
+    return found
 
 
 INTEGERS: dict[str, tuple[int, int | None]] = {  # from, to

@@ -4,6 +4,7 @@ layers, whatever the family."""
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -70,7 +71,15 @@ class _Assembler:
             bos=plan.bos,
             eos=plan.eos,
             unk=plan.unk,
+            defaults=self.defaults(target),
         )
+
+    def defaults(self, target: Embedding) -> dict[str, Any]:
+        """Those of the plan, with no result longer than there are positions for."""
+        found = dict(self.plan.defaults)
+        if target.positions is not None and "max_new_tokens" in found:
+            found["max_new_tokens"] = min(found["max_new_tokens"], target.positions.most)
+        return found
 
     # ---- layers: `width` is that of what goes from layer to layer ----
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection, Hashable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -42,11 +42,14 @@ class EncoderDecoder(FromFiles, Part):
         The token that ends a sequence, of the source and of the result.
     unk : int or None
         A token that is never generated.
+    defaults : mapping
+        Options of generate() that its files ask for: what it is given wins over these, and these
+        win over the options' own defaults.
 
     Raises
     ------
     ValueError
-        Parts whose widths do not fit each other.
+        Parts whose widths do not fit each other, an option that makes no sense.
 
     References
     ----------
@@ -72,6 +75,7 @@ class EncoderDecoder(FromFiles, Part):
     bos: int | None
     eos: int
     unk: int | None
+    defaults: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         memory = self.encoder.embedding.width
@@ -81,6 +85,7 @@ class EncoderDecoder(FromFiles, Part):
             token = getattr(self, name)
             if token is not None and not 0 <= token < self.vocabulary_size:
                 raise ValueError(f"{name} is {token}, of {self.vocabulary_size} tokens")
+        Options.check_defaults(self.defaults)
 
     @functools.cached_property
     def idle_steps(self) -> dict[Hashable, list[Any]]:
@@ -261,7 +266,8 @@ class EncoderDecoder(FromFiles, Part):
             As for encode(); or a state with one row to a sequence, to go on from.
         **options
             The fields of `seq2seq_fast.decoding.options.Options`: num_beams,
-            num_return_sequences, max_new_tokens, length_penalty, temperature and so on.
+            num_return_sequences, max_new_tokens, length_penalty, temperature and so on. What is
+            left out is as `defaults` say.
 
         Returns
         -------
@@ -282,7 +288,7 @@ class EncoderDecoder(FromFiles, Part):
         >>> found[0].score >= found[1].score
         True
         """
-        chosen = Options.of(options, "generate")
+        chosen = Options.of(options, "generate", self.defaults)
         if isinstance(sources, State):
             chosen.fit(self, sources.rows, sources.position)
         else:
@@ -321,7 +327,7 @@ class EncoderDecoder(FromFiles, Part):
         >>> [token.id for token in model.stream(source)] == model.generate([source])[0].tokens
         True
         """
-        chosen = Options.of(options, "stream")
+        chosen = Options.of(options, "stream", {**self.defaults, "num_beams": 1})
         if chosen.num_beams > 1:
             raise ValueError(f"num_beams must be 1 for a stream; got {chosen.num_beams}")
         for name in ("num_return_sequences", "callback"):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..nn.attention import Heads
 from ..nn.positions import Sinusoids
@@ -122,6 +123,8 @@ class Plan:
     output_scale: float = 1.0  # what the last norm's features are multiplied by
     ignored: Mapping[str, Ignored] = field(default_factory=dict)
     """What need not be read, by patterns of names; what is left beside it is an error."""
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    """How the model's folder asks for it to be decoded, by the names of options."""
     copies: Mapping[str, str] = field(default_factory=dict)
     """Tensors that may be there once more, and what they must be the same as."""
 

@@ -15,6 +15,7 @@ import os
 import reprlib
 import types
 import typing
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -57,6 +58,7 @@ class _Format:
             name
             for name, field in self.fields.items()
             if every[field].default is dataclasses.MISSING
+            and every[field].default_factory is dataclasses.MISSING
         }
 
     @functools.cached_property
@@ -105,7 +107,9 @@ _FORMATS: dict[str, _Format] = {
     ),
     "Encoder": _Format(Encoder, "embedding", "layers", "norm"),
     "Decoder": _Format(Decoder, "embedding", "layers", "output", "norm"),
-    "EncoderDecoder": _Format(EncoderDecoder, "encoder", "decoder", "bos", "eos", "unk"),
+    "EncoderDecoder": _Format(
+        EncoderDecoder, "encoder", "decoder", "bos", "eos", "unk", "defaults"
+    ),
 }  # fmt: skip
 """By the names that parts have in a file. A name, once written, stays: what is renamed in the
 package changes its place here alone, and a field that is new has a default."""
@@ -241,6 +245,8 @@ def _built(described: Any, hint: Any, tensors: dict[str, Array]) -> Any:
     if isinstance(described, list) and tuple in plain:
         (kind,) = (kind for kind in kinds if typing.get_origin(kind) is tuple)
         return tuple(_built(one, typing.get_args(kind)[0], tensors) for one in described)
+    if isinstance(described, dict) and Mapping in plain:
+        return described  # options, which are checked by what they are given to
     if described is None and types.NoneType in plain:
         return None
     if type(described) in plain:

@@ -126,8 +126,7 @@ class TextGenerator(TextModel):
             As generate() does: at once for an option, and for one of the texts when those before it
             have been given.
         """
-        chosen = Options.of_texts(options, "TextGenerator.generate", TextGenerator.generate)
-        chosen.fit(self.model)
+        chosen = self.options(options, "TextGenerator.generate", TextGenerator.generate)
         return self._generations(each(texts), chosen)
 
     def _generations(self, texts: Iterator[str], chosen: Options) -> Iterator[Any]:

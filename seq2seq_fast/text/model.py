@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,13 @@ class TextModel:
             )
         return ids
 
+    def options(self, given: dict[str, Any], where: str, function: Callable[..., Any]) -> Options:
+        """Options that `where` was given, beside what `function` takes of its own; what was not
+        given is as the model's folder says."""
+        chosen = Options.of_texts(given, where, function, self.model.defaults)
+        chosen.fit(self.model)
+        return chosen
+
     def decode(self, sources: list[list[int]], options: Options, **more: Any) -> Any:
         """Hypotheses of sources."""
-        return self.model.generate(sources, **options.given(), **more)
+        return self.model.generate(sources, **{**options.every(), **more})

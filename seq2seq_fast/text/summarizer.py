@@ -151,8 +151,7 @@ class Summarizer(TextModel):
             As summarize() does: at once for an option, and for one of the texts when those before
             it have been given.
         """
-        chosen = Options.of_texts(options, "Summarizer.summarize", Summarizer.summarize)
-        chosen.fit(self.model)
+        chosen = self.options(options, "Summarizer.summarize", Summarizer.summarize)
         if overflow not in OVERFLOW:
             raise ValueError(f"overflow must be one of {', '.join(OVERFLOW)}; got {overflow!r}")
         return self._summaries(each(texts), language, overflow == "split", chosen)

@@ -203,10 +203,9 @@ class Translator(TextModel):
         self, method: str, source: str | None, target: str | None, options: dict[str, Any]
     ) -> tuple[str, Options]:
         """The source's language and the options of a call."""
-        chosen = Options.of_texts(options, f"Translator.{method}", Translator.translate)
+        chosen = self.options(options, f"Translator.{method}", Translator.translate)
         if self.shortlist is not None and chosen.logits_processor is not None:
             raise ValueError("logits_processor must be None with a translator's shortlist")
-        chosen.fit(self.model)
         for name, language in (("source_language", source), ("target_language", target)):
             if not isinstance(language, str | None):
                 raise TypeError(f"{name} must be a str; got {shown(language)}")

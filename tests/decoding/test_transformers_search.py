@@ -50,9 +50,7 @@ def theirs():
     model.generation_config.forced_eos_token_id = None
     with torch.no_grad():
         for name, value in model.named_parameters():
-            if name.endswith(("out_proj.weight", "fc2.weight")):
-                value.mul_(0.2)
-            elif name.endswith("bias"):
+            if name.endswith(("out_proj.weight", "fc2.weight", "bias")):
                 value.mul_(0.2)
         order = torch.randperm(67, generator=torch.Generator().manual_seed(3))
         model.lm_head.weight.copy_(model.model.decoder.embed_tokens.weight[order])

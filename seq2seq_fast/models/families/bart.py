@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 
 from ...nn.positions import Sinusoids
+from .. import generation_config
 from ..plan import Layer, Learned, Names, NormTraits, Plan, Stack, Tokens, heads_of
 from ..tensors import Ignored, Tensors
 from .config import MAX_LAYERS, Config
@@ -115,6 +116,7 @@ def plan(config: Config, tensors: Tensors) -> Plan:
         bos=config.start_token(vocabulary),
         eos=config.end_token(vocabulary),
         unk=None,
+        defaults=generation_config.read(config.file.parent, config.values),
         ignored=IGNORED if SHARED in tables.values() else {**IGNORED, SHARED: NOT_SHARED},
         copies={OWN[side]: table for side, table in tables.items() if table != OWN[side]},
     )

@@ -12,6 +12,7 @@ import dataclasses
 import math
 
 from ...nn.attention import Heads
+from .. import generation_config
 from ..plan import Bias, Layer, Names, NormTraits, Plan, Stack, Tokens
 from ..tensors import Ignored, Tensors
 from .config import ACTIVATIONS, MAX_LAYERS, Config
@@ -102,6 +103,7 @@ def plan(config: Config, tensors: Tensors) -> Plan:
         bos=config.start_token(vocabulary) if _says_start(config) else 0,
         eos=config.end_token(vocabulary),
         unk=None,
+        defaults=generation_config.read(config.file.parent, config.values),
         ignored={CROSS_BIAS: Ignored("early files have one; nothing adds it")},
         copies={name: table for name in TABLES if name != table},
     )
