@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from ..decoding.options import Options
+from ..models.formats import huggingface
+from ..models.generation_config import of_task
 from ..models.loading import load, model_file
 from ..models.vocabularies import FilePath, find_vocabulary
 from ..nn.positions import LearnedPositions
 
+MAX_ADDED = 1  # the token of a language
 MAX_TOKENS = 1 << 16  # of a source, where neither the model nor its vocabulary has a limit
 
 
@@ -38,6 +41,12 @@ class TextModel:
         self.model = load(path, weights=weights)
         self.vocabulary = find_vocabulary(path, self.model, vocabulary)
         self.folder = model_file(Path(path)).parent
+        config = self.folder / "config.json"
+        self._config = huggingface.read_json(config) if config.is_file() else {}
+
+    def task(self, name: str) -> tuple[str, dict[str, Any]]:
+        """What the folder says of a task: the text that a source begins with, and options."""
+        return of_task(self._config, name, self.folder / "config.json")
 
     @property
     def room(self) -> int:
@@ -45,11 +54,12 @@ class TextModel:
         with."""
         positions = self.model.encoder.embedding.positions
         limit = positions.most if isinstance(positions, LearnedPositions) else MAX_TOKENS
-        return limit - len(self.vocabulary.start) - len(self.vocabulary.end)
+        return limit - len(self.vocabulary.start) - len(self.vocabulary.end) - MAX_ADDED
 
-    def source(self, text: str) -> list[int]:
+    def source(self, text: str, *, sentinels: bool = False) -> list[int]:
         """The token ids of a text as the model reads them."""
-        return [*self.vocabulary.start, *self.vocabulary.encode(text), *self.vocabulary.end]
+        ids = self.vocabulary.encode(text, sentinels=sentinels)
+        return [*self.vocabulary.start, *ids, *self.vocabulary.end]
 
     def checked_source(self, text: str) -> list[int]:
         """The same.
@@ -59,7 +69,7 @@ class TextModel:
         ValueError
             They are more than the model reads at once.
         """
-        ids = self.source(text)
+        ids = self.source(text, sentinels=True)
         added = len(self.vocabulary.start) + len(self.vocabulary.end)
         if len(ids) - added > self.room:
             raise ValueError(
@@ -68,10 +78,17 @@ class TextModel:
             )
         return ids
 
-    def options(self, given: dict[str, Any], where: str, function: Callable[..., Any]) -> Options:
+    def options(
+        self,
+        given: dict[str, Any],
+        where: str,
+        function: Callable[..., Any],
+        task: dict[str, Any] | None = None,
+    ) -> Options:
         """Options that `where` was given, beside what `function` takes of its own; what was not
-        given is as the model's folder says."""
-        chosen = Options.of_texts(given, where, function, self.model.defaults)
+        given is as the model's folder says of the task, or of all."""
+        defaults = {**self.model.defaults, **(task or {})}
+        chosen = Options.of_texts(given, where, function, defaults)
         chosen.fit(self.model)
         return chosen
 

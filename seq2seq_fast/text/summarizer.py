@@ -81,9 +81,13 @@ class Summarizer(TextModel):
         max_source_tokens: int | None = None,
     ) -> None:
         super().__init__(path, vocabulary, weights)
-        self.max_source_tokens = self.room
+        # Of a model of several tasks a source says which; of others this is empty.
+        self._prefix, self._defaults = self.task("summarization")
+        room = self.room - len(self.vocabulary.encode(self._prefix))
+        limit = self.vocabulary.limit
+        self.max_source_tokens = room if limit is None else max(1, min(room, limit))
         if max_source_tokens is not None:
-            self.max_source_tokens = integer("max_source_tokens", max_source_tokens, 1, self.room)
+            self.max_source_tokens = integer("max_source_tokens", max_source_tokens, 1, room)
 
     def summarize(
         self, texts: Iterable[str], *, language: str = "en", overflow: str = "split", **options: Any
@@ -151,7 +155,7 @@ class Summarizer(TextModel):
             As summarize() does: at once for an option, and for one of the texts when those before
             it have been given.
         """
-        chosen = self.options(options, "Summarizer.summarize", Summarizer.summarize)
+        chosen = self.options(options, "Summarizer.summarize", Summarizer.summarize, self._defaults)
         if overflow not in OVERFLOW:
             raise ValueError(f"overflow must be one of {', '.join(OVERFLOW)}; got {overflow!r}")
         return self._summaries(each(texts), language, overflow == "split", chosen)
@@ -184,7 +188,7 @@ class Summarizer(TextModel):
 
     def _ranked(self, texts: list[str], chosen: Options) -> list[list[Summary]]:
         """Of each text that the model reads at once its summaries, the best first."""
-        sources = [self.source(text) for text in texts]
+        sources = [self.source(self._prefix + text) for text in texts]
         every = in_batches(lambda ids: self.decode(ids, chosen), sources, len, BATCH_TEXTS, chosen)
         vocabulary = self.vocabulary
         return [

@@ -8,14 +8,16 @@ together.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..checks import flag, integer, shown
 from ..decoding.options import Options
 from ..models.formats.marian import Shortlist
 from ..models.vocabularies import FilePath
+from ..models.vocabularies.directions import Direction, iso
 from ..option_names import names_checked
 from .copying import marks_of
 from .languages import languages_of
@@ -26,9 +28,18 @@ from .texts import each, groups, in_batches
 
 __all__ = ["Translator"]
 
+TASK = re.compile(r"translation_([a-z]{2,3})_to_([a-z]{2,3})")
 MAX_SOURCE_TOKENS = 80  # small models have learned from few sentences of more
 BATCH_SENTENCES = 32
 SHORTLIST_SENTENCES = 16  # logits are computed of all tokens that any of them may need
+
+
+class _Call(NamedTuple):
+    """What a call asks for."""
+
+    language: str  # of the source, ISO 639-1 where there is such a code
+    options: Options
+    direction: Direction
 
 
 class Translator(TextModel):
@@ -118,10 +129,10 @@ class Translator(TextModel):
         texts : iterable of str
             Each of any number of lines and sentences; a blank text gives a blank one.
         source_language : str, optional
-            ISO 639-1 code, which guides the splitting into sentences; if left out, what the folder
-            says, or "en".
+            One of the model's own codes, such as ``eng_Latn``, or ISO 639's, which also guides the
+            splitting into sentences; if left out, what the folder says, or "en".
         target_language : str, optional
-            ISO 639 code of what the model translates to, which is all that can be chosen.
+            The same of what to translate to; a model of one pair of languages needs none.
         **options
             How to decode: the fields of `seq2seq_fast.decoding.options.Options`, such as num_beams
             and num_return_sequences. Those that are given for each sequence of tokens
@@ -140,8 +151,8 @@ class Translator(TextModel):
             `texts` holds something else than str, or is a str itself; the message says where. An
             option does not exist, or is of a wrong type.
         ValueError
-            An option makes no sense; the model does not translate to that language, or it is not
-            known to.
+            An option makes no sense; the model does not translate to that language, or has to be
+            told one: the message lists near ones.
 
         References
         ----------
@@ -156,8 +167,8 @@ class Translator(TextModel):
         >>> [found.text for found in best]
         ['Sim.', 'Sim, sim.']
         """
-        language, chosen = self._checked("translate", source_language, target_language, options)
-        return list(self._translations(list(each(texts)), language, chosen))
+        call = self._checked("translate", source_language, target_language, options)
+        return list(self._translations(list(each(texts)), call))
 
     def stream(
         self,
@@ -196,56 +207,91 @@ class Translator(TextModel):
         Bom dia.
         Boa noite.
         """
-        language, chosen = self._checked("stream", source_language, target_language, options)
-        return self._translations(each(texts), language, chosen)
+        call = self._checked("stream", source_language, target_language, options)
+        return self._translations(each(texts), call)
 
     def _checked(
         self, method: str, source: str | None, target: str | None, options: dict[str, Any]
-    ) -> tuple[str, Options]:
-        """The source's language and the options of a call."""
-        chosen = self.options(options, f"Translator.{method}", Translator.translate)
-        if self.shortlist is not None and chosen.logits_processor is not None:
-            raise ValueError("logits_processor must be None with a translator's shortlist")
+    ) -> _Call:
+        """What a call asks for."""
         for name, language in (("source_language", source), ("target_language", target)):
             if not isinstance(language, str | None):
                 raise TypeError(f"{name} must be a str; got {shown(language)}")
-        if target not in (None, self.target_language):
-            known = self.target_language
+        task: dict[str, Any] = {}
+        languages, vocabulary = self.vocabulary.languages, self.vocabulary
+        if languages.ids:
+            direction = vocabulary.between(source or self.source_language, target)
+            language = source or self.source_language or "en"
+        else:
+            prefix, task = self._task(source, target)
+            start = [*vocabulary.start, *(vocabulary.encode(prefix) if prefix else ())]
+            direction = Direction(start, vocabulary.end)
+            language = source or self.source_language or "en"
+        chosen = self.options(options, f"Translator.{method}", Translator.translate, task)
+        if self.shortlist is not None and chosen.logits_processor is not None:
+            raise ValueError("logits_processor must be None with a translator's shortlist")
+        return _Call(iso(language), chosen, direction)
+
+    def _task(self, source: str | None, target: str | None) -> tuple[str, dict[str, Any]]:
+        """What a source begins with, and options, of a model that is told its task in words."""
+        pairs = {
+            match.groups(): name
+            for name in self._config.get("task_specific_params") or {}
+            if (match := TASK.fullmatch(name))
+        }
+        if not pairs:
+            if target not in (None, self.target_language):
+                known = self.target_language
+                raise ValueError(
+                    f"target_language must be None{f' or {known!r}' if known else ''}, for the"
+                    f" model translates to {'it' if known else 'one language'} alone; got"
+                    f" {shown(target)}"
+                )
+            return "", {}
+        name = pairs.get((source or "en", target or ""))
+        if name is None:
+            known = ", ".join(f"{of} to {to}" for of, to in pairs)
             raise ValueError(
-                f"target_language must be None{f' or {known!r}' if known else ''}, for the model"
-                f" translates to {'it' if known else 'one language'} alone; got {shown(target)}"
+                f"target_language must be one of those that the model translates to: {known}; got"
+                f" {source or 'en'} to {target}"
             )
-        return source or self.source_language or "en", chosen
+        return self.task(name)
 
-    def _translations(
-        self, texts: Iterator[str] | list[str], language: str, chosen: Options
-    ) -> Iterator[Any]:
+    def _translations(self, texts: Iterator[str] | list[str], call: _Call) -> Iterator[Any]:
         for group in groups(texts, BATCH_SENTENCES):
-            yield from self._translate(group, language, chosen)
+            yield from self._translate(group, call)
 
-    def _translate(self, texts: list[str], language: str, chosen: Options) -> list[Any]:
-        sources = [self._cutter.items(text, language) for text in texts]
+    def _translate(self, texts: list[str], call: _Call) -> list[Any]:
+        sources = [self._cutter.items(text, call.language) for text in texts]
         for _ in range(1 + TRIES):
             flat = [item for items in sources for item in items if isinstance(item, Part)]
-            self._decode([part for part in flat if not part.hypotheses], chosen)
+            self._decode([part for part in flat if not part.hypotheses], call)
             if not any(part.lost for part in flat):
                 break
             sources = [self._cutter.retried(items) for items in sources]
         every = [self._ranked(items) for items in sources]
-        return every if chosen.num_return_sequences else [ranked[0] for ranked in every]
+        return every if call.options.num_return_sequences else [ranked[0] for ranked in every]
 
-    def _decode(self, parts: list[Part], chosen: Options) -> None:
+    def _decode(self, parts: list[Part], call: _Call) -> None:
         """Hypotheses of the parts, and which of them keep what they must."""
         size = SHORTLIST_SENTENCES if self.shortlist else BATCH_SENTENCES
+        direction = call.direction
         for part in parts:
-            part.ids = [*self.vocabulary.start, *part.ids, *self.vocabulary.end]
+            part.ids = [*direction.start, *part.ids, *direction.end]
 
         def generate(batch: list[Part]) -> list[Any]:
             ids = [part.ids for part in batch]
-            lists = [self.shortlist(source) for source in ids] if self.shortlist else None
-            return self.decode(ids, chosen, shortlist=lists)
+            more: dict[str, Any] = {}
+            if self.shortlist:
+                more["shortlist"] = [self.shortlist(source) for source in ids]
+            if direction.forced_bos_token_id is not None:
+                more["forced_bos_token_id"] = direction.forced_bos_token_id
+            if direction.decoder_start is not None:
+                more["decoder_input_ids"] = [[direction.decoder_start]] * len(ids)
+            found: list[Any] = self.decode(ids, call.options, **more)
+            return found
 
-        every = in_batches(generate, parts, lambda part: len(part.ids), size, chosen)
+        every = in_batches(generate, parts, lambda part: len(part.ids), size, call.options)
         for part, found in zip(parts, every, strict=True):
             self._cutter.judge(part, found)
 

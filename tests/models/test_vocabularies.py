@@ -468,10 +468,6 @@ def test_what_is_not_there_is_named(tmp_path, spm):
         (lambda tokens: [*tokens[:-1], "<pad>", "<pad>"], None),
         (lambda tokens: ["<UNK>", *tokens[1:]], "unknown None"),
         (lambda tokens: [*tokens[:2], "</S>", *tokens[3:]], "end None"),
-        (lambda tokens: [*tokens[:3], "eng_Latn", "por_Latn", *tokens[5:]], "eng_Latn and por_L"),
-        (lambda tokens: [*tokens[:3], "__en__", "__pt__", *tokens[5:]], "several languages"),
-        (lambda tokens: [*tokens[:3], ">>cmn_Hans<<", ">>por<<", *tokens[5:]], "several languages"),
-        (lambda tokens: [*tokens[:3], "en_XX", "pt_XX", *tokens[5:]], "several languages"),
     ],
 )
 def test_a_list_that_is_not_the_models(tmp_path, spm, list_of_source, message):

@@ -24,6 +24,8 @@ from ...nn.sources import SpectrumEmbedding
 from ..encoder_decoder import EncoderDecoder
 from ..formats import ctranslate2, huggingface, sniff
 from ..loading import model_file
+from . import huggingface as huggingface_vocabulary
+from .directions import Languages
 from .vocabulary import TextVocabulary, Vocabulary
 
 FilePath = str | os.PathLike[str]
@@ -40,9 +42,6 @@ TOKEN_LISTS = (  # of the source and of the target
 )
 MARIAN_TOKEN_LIST = "*vocab*.yml"
 MAX_CONFIG = 1 << 20  # bytes; a larger YAML file is no configuration
-
-# How multilingual models name languages: OPUS, M2M100, NLLB and mBART.
-LANGUAGE = re.compile(r">>\w+<<|__[a-z]{2,3}__|[a-z]{3}_[A-Z][a-z]{3}|[a-z]{2}_[A-Z]{2}")
 
 
 class Sides(NamedTuple):
@@ -105,6 +104,13 @@ def find_vocabulary(
     file = model_file(Path(path))
     if isinstance(model.encoder.embedding, SpectrumEmbedding):
         raise ValueError(f"{file}: is a model of speech: Transcriber takes it")
+    folder = file.parent
+    if huggingface_vocabulary.is_folder(folder):
+        if vocabulary is None:
+            return huggingface_vocabulary.find(folder, model)
+        named = _named(vocabulary).source
+        if named.suffix == ".json":
+            return huggingface_vocabulary.find(folder, model, named)
     tokenizers = _named(vocabulary) if vocabulary is not None else _tokenizers(file.parent)
     lists = _token_lists(file.parent) or _token_lists(tokenizers.source.parent)
     if lists is None and model.unk is None and tokenizers.source.suffix != ".json":
@@ -123,7 +129,7 @@ def find_vocabulary(
     _check(of_source, model.encoder.embedding.size, model, "source")
     _check(of_target, model.vocabulary_size, model, "target")
     start, end = _start_and_end(of_source, of_target, model, settings)
-    return TextVocabulary(of_source, of_target, start, end)
+    return TextVocabulary(of_source, of_target, start, end, Languages.of(of_source.names))
 
 
 def _named(vocabulary: Any) -> Sides:
@@ -245,16 +251,6 @@ def _check(vocabulary: Vocabulary, size: int, model: EncoderDecoder, side: str) 
         raise ValueError(
             f"{vocabulary.path}: not the vocabulary of the model's {side}: {have[0]} tokens,"
             f" end {have[1]}, unknown {have[2]}; expected {size}, {_or_any(eos)}, {_or_any(unk)}"
-        )
-    languages = [
-        name
-        for name in vocabulary.names
-        if ("_" in name or ">>" in name) and LANGUAGE.fullmatch(name)
-    ]
-    if len(languages) > 1:
-        raise ValueError(
-            f"{vocabulary.path}: the model translates between several languages, which it has to be"
-            f" told by tokens such as {' and '.join(languages[:2])}; Translator does not do so yet"
         )
 
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Collection, Iterator, Sequence
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, cast
 
 from ...extras import require
+from ..formats import huggingface
+from .layouts import bytes_names
 
 
 class Tokenizer:
@@ -46,6 +49,14 @@ class Tokenizer:
     def decode(self, pieces: Sequence[str]) -> str:
         """The text of pieces."""
         raise NotImplementedError
+
+    def encode_with(self, text: str, tokens: Collection[str]) -> list[str]:
+        """The pieces of a text in which some tokens stand as they are."""
+        pattern = "|".join(map(re.escape, sorted(tokens, key=len, reverse=True)))
+        found: list[str] = []
+        for i, part in enumerate(re.split(f"({pattern})", text)):
+            found += [part] if i % 2 else self.encode(part)
+        return found
 
     @contextlib.contextmanager
     def blaming_file(self, what: str) -> Iterator[None]:
@@ -94,9 +105,8 @@ class TokenizerFile(Tokenizer):
     def __init__(self, path: str | os.PathLike[str]) -> None:
         super().__init__(path)
         library = require("tokenizers", "text")
-        data = self.path.read_bytes()
         with self.blaming_file("not a tokenizer"):
-            self._tokenizer = library.Tokenizer.from_buffer(data)
+            self._tokenizer = self._read(library)
             # A text is neither cut short nor filled up, whatever was usual in training.
             self._tokenizer.no_truncation()
             self._tokenizer.no_padding()
@@ -112,9 +122,15 @@ class TokenizerFile(Tokenizer):
         rest = around[len(self.start) :]
         self.end = [name for name, _ in takewhile(lambda one: one[1], reversed(rest))][::-1]
 
+    def _read(self, library: Any) -> Any:
+        return library.Tokenizer.from_buffer(self.path.read_bytes())
+
     def encode(self, text: str) -> list[str]:
         with self.blaming_file("a damaged tokenizer"):
             return cast("list[str]", self._tokenizer.encode(text, add_special_tokens=False).tokens)
+
+    def encode_with(self, text: str, tokens: Collection[str]) -> list[str]:
+        return self.encode(text)  # it has them, with what becomes of the white space around them
 
     def decode(self, pieces: Sequence[str]) -> str:
         decoder: Any = self._tokenizer.decoder
@@ -124,6 +140,45 @@ class TokenizerFile(Tokenizer):
             return cast(str, decoder.decode(list(pieces)))
 
 
-def open_tokenizer(path: Path) -> Tokenizer:
-    """The tokenizer of a file, by the end of its name."""
+class Merges(TokenizerFile):
+    """Byte pairs: ``vocab.json``, with ``merges.txt`` beside it (Sennrich et al., "Neural Machine
+    Translation of Rare Words with Subword Units", 2016; of bytes, as GPT-2 has it)."""
+
+    def _read(self, library: Any) -> Any:
+        merges = self.path.with_name("merges.txt")
+        config = self.path.with_name("tokenizer_config.json")
+        told = huggingface.read_json(config) if config.is_file() else {}
+        found = library.ByteLevelBPETokenizer(
+            str(self.path), str(merges), add_prefix_space=bool(told.get("add_prefix_space"))
+        )._tokenizer
+        known = found.get_vocab()
+        special = [name for name in ("<s>", "<pad>", "</s>", "<unk>") if name in known]
+        found.add_special_tokens([library.AddedToken(name, special=True) for name in special])
+        if "<mask>" in known:
+            found.add_special_tokens([library.AddedToken("<mask>", lstrip=True, special=True)])
+        return found
+
+
+class Bytes(Tokenizer):
+    """The bytes of UTF-8, each a piece: Xue et al., "ByT5: Towards a Token-Free Future with
+    Pre-trained Byte-to-Byte Models", 2022."""
+
+    eos, unk = "</s>", "<unk>"
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        super().__init__(path)
+        self.names = bytes_names()
+        self.control = {"<pad>", "</s>", "<unk>"}
+
+    def encode(self, text: str) -> list[str]:
+        return [chr(byte) for byte in text.encode("utf-8")]
+
+    def decode(self, pieces: Sequence[str]) -> str:
+        return bytes(ord(piece) for piece in pieces if len(piece) == 1).decode("utf-8", "ignore")
+
+
+def open_tokenizer(path: Path, layout: str | None = None) -> Tokenizer:
+    """The tokenizer of a file, by its layout or by the end of its name."""
+    if layout in ("merges", "bytes"):
+        return Merges(path) if layout == "merges" else Bytes(path)
     return TokenizerFile(path) if path.suffix == ".json" else SentencePiece(path)
