@@ -127,7 +127,9 @@ class TokenizerFile(Tokenizer):
 
     def encode(self, text: str) -> list[str]:
         with self.blaming_file("a damaged tokenizer"):
-            return cast("list[str]", self._tokenizer.encode(text, add_special_tokens=False).tokens)
+            ids = self._tokenizer.encode(text, add_special_tokens=False).ids
+            # Names of ids: what the library calls tokens has the white space around some.
+            return cast("list[str]", [self._tokenizer.id_to_token(i) for i in ids])
 
     def encode_with(self, text: str, tokens: Collection[str]) -> list[str]:
         return self.encode(text)  # it has them, with what becomes of the white space around them
