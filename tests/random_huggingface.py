@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from functools import cache
 
-import pytest
-
 BART = {
     "vocab_size": 67, "d_model": 32, "encoder_layers": 2, "decoder_layers": 3,
     "encoder_attention_heads": 4, "decoder_attention_heads": 2, "encoder_ffn_dim": 48,
@@ -51,11 +49,13 @@ SUFFIX = {"Marian": "MTModel"}
 
 @cache
 def transformers():
-    """The package, quiet; a test that asks for it is skipped where it is not installed."""
-    pytest.importorskip("torch").set_num_threads(1)  # more would only wait for each other
-    module = pytest.importorskip("transformers")
-    module.logging.set_verbosity_error()
-    return module
+    """The package, quiet."""
+    import torch
+    import transformers
+
+    torch.set_num_threads(1)  # more would only wait for each other
+    transformers.logging.set_verbosity_error()
+    return transformers
 
 
 @cache

@@ -15,7 +15,7 @@ from random_huggingface import random_model, saved, transformers
 
 from seq2seq_fast import load
 
-pytestmark = pytest.mark.peers
+pytestmark = pytest.mark.transformers
 
 SETTINGS = {
     **{

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from random_huggingface import random_model, saved
 
 from seq2seq_fast.models.generation_config import of_task, read
 
@@ -86,15 +87,13 @@ def test_a_task_of_t5(tmp_path):
 @pytest.fixture
 def model(tmp_path):
     """A small one that asks for beams, a first token and a length."""
-    huggingface = pytest.importorskip("random_huggingface")
-    theirs = huggingface.random_model("bart")
-    folder = huggingface.saved(theirs, tmp_path / "bart")
+    folder = saved(random_model("bart"), tmp_path / "bart")
     said = {"num_beams": 3, "forced_bos_token_id": 7, "max_length": 9, "min_length": 8,
             "early_stopping": "never"}  # fmt: skip
     return folder, written(folder, said)
 
 
-@pytest.mark.peers
+@pytest.mark.transformers
 def test_what_is_given_wins_over_the_folder_and_that_over_defaults(model, tmp_path):
     from seq2seq_fast import load, save
 
@@ -120,7 +119,7 @@ def test_what_is_given_wins_over_the_folder_and_that_over_defaults(model, tmp_pa
     assert again.generate(source) == [found]
 
 
-@pytest.mark.peers
+@pytest.mark.transformers
 def test_a_limit_beyond_the_positions_is_that_of_the_positions(model):
     from seq2seq_fast import load
 

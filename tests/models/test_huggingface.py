@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 from seq2seq_fast import load
 from seq2seq_fast.nn.logits import topk_log_softmax
 
-pytestmark = pytest.mark.peers
+pytestmark = pytest.mark.transformers
 
 SOURCE = [5, 9, 13, 22, 31, 7, 41, 8, 55, 12, 17, 33, 2]
 TARGET = [4, 8, 15, 16, 23, 42, 11, 10, 9, 8, 7, 6]

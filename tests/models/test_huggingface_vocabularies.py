@@ -7,12 +7,11 @@ import json
 from types import SimpleNamespace
 
 import pytest
+import sentencepiece as spm
 
 from seq2seq_fast.models.vocabularies import huggingface as folders
 from seq2seq_fast.models.vocabularies.directions import Languages, iso
 from seq2seq_fast.nn.sources import Embedding
-
-spm = pytest.importorskip("sentencepiece")
 
 LINES = [
     "The quick brown fox jumps over the lazy dog.", "Die Straße ist naß; schön, nicht?",
@@ -78,7 +77,8 @@ def written(folder, config, **files):
 
 def peer(name):
     """A tokenizer's class of transformers."""
-    transformers = pytest.importorskip("transformers")
+    import transformers
+
     transformers.logging.set_verbosity_error()
     return getattr(transformers, name)
 
@@ -97,7 +97,7 @@ def assert_same_ids(ours, theirs, texts=(*LINES, *HARD)):
     assert source == theirs(LINES[0])["input_ids"]
 
 
-@pytest.mark.peers
+@pytest.mark.transformers
 def test_t5(tmp_path, piece_model):
     model = piece_model(**T5_IDS)
     folder = written(tmp_path, {"model_type": "t5"}, spiece__model=model)
@@ -112,7 +112,7 @@ def test_t5(tmp_path, piece_model):
     assert ours.decode([543, 542]) == ""  # ids that no piece has
 
 
-@pytest.mark.peers
+@pytest.mark.transformers
 def test_tokenizer_json_is_preferred_and_means_the_same(tmp_path, piece_model):
     folder = written(tmp_path, {"model_type": "t5"}, spiece__model=piece_model(**T5_IDS))
     theirs = peer("T5Tokenizer").from_pretrained(folder)
@@ -122,7 +122,7 @@ def test_tokenizer_json_is_preferred_and_means_the_same(tmp_path, piece_model):
     assert_same_ids(folders.find(tmp_path / "new", model_of(544, 1)), theirs)
 
 
-@pytest.mark.peers
+@pytest.mark.transformers
 def test_pegasus(tmp_path, piece_model):
     folder = written(
         tmp_path, {"model_type": "pegasus"}, spiece__model=piece_model(**T5_IDS),
@@ -132,7 +132,7 @@ def test_pegasus(tmp_path, piece_model):
     assert_same_ids(ours, peer("PegasusTokenizer").from_pretrained(folder), [*LINES, *HARD[5:9]])
 
 
-@pytest.mark.peers
+@pytest.mark.transformers
 def test_nllb(tmp_path, piece_model):
     told = {"additional_special_tokens": LANGUAGES, "tokenizer_class": "NllbTokenizer"}
     folder = written(
@@ -157,9 +157,10 @@ def test_nllb(tmp_path, piece_model):
     assert direction.forced_bos_token_id == pieces + 1 + LANGUAGES.index("deu_Latn")
 
 
-@pytest.mark.peers
+@pytest.mark.transformers
 def test_bart(tmp_path):
-    tokenizers = pytest.importorskip("tokenizers")
+    import tokenizers
+
     trained = tokenizers.ByteLevelBPETokenizer()
     trained.train_from_iterator(
         LINES, 500, special_tokens=["<s>", "<pad>", "</s>", "<unk>", "<mask>"],
@@ -177,7 +178,7 @@ def test_bart(tmp_path):
     assert theirs.mask_token_id not in ours.encode(hole)
 
 
-@pytest.mark.peers
+@pytest.mark.transformers
 def test_byt5(tmp_path):
     folder = written(
         tmp_path, {"model_type": "t5"}, tokenizer_config__json={"tokenizer_class": "ByT5Tokenizer"}
@@ -188,7 +189,7 @@ def test_byt5(tmp_path):
     assert ours.source.id("<extra_id_0>") == theirs.convert_tokens_to_ids("<extra_id_0>")
 
 
-@pytest.mark.peers
+@pytest.mark.transformers
 def test_marian(tmp_path, piece_model):
     model = piece_model(pad_id=-1, eos_id=0, unk_id=1, bos_id=-1)
     pieces = spm.SentencePieceProcessor(model_proto=model)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from seq2seq_fast.text.documents import parts_of
-
-pytest.importorskip("sentencex")
 
 
 def words(text):
