@@ -10,7 +10,7 @@ import pytest
 from random_huggingface import FAMILIES, random_model, saved, transformers
 from safetensors.numpy import load_file, save_file
 
-from seq2seq_fast import load
+from seq2seq_fast import load, save, use
 from seq2seq_fast.nn.logits import topk_log_softmax
 
 pytestmark = pytest.mark.transformers
@@ -215,3 +215,32 @@ def test_a_config_that_makes_no_sense(tmp_path, family, key, value):
     known = "bart" if key == "model_type" else f"{key}|heads"
     with pytest.raises(ValueError, match=known):
         load(rewritten(tmp_path / "bad", tensors, **{key: value}))
+
+
+SOURCES = [SOURCE, SOURCE[:3], SOURCE[3:] * 3, [7, 2], SOURCE * 4]
+
+
+@pytest.mark.parametrize("weights", ["float32", "float16", "int8"])
+def test_batches_backends_and_saved_files_change_nothing(family, weights, tmp_path):
+    """In every kind of weights, greedy and with beams."""
+    model = load(saved(random_model(family), tmp_path), weights=weights)
+    save(model, tmp_path / "saved.safetensors")
+    again = load(tmp_path / "saved.safetensors")
+    assert again.defaults == model.defaults
+    for options in ({"max_new_tokens": 20}, {"max_new_tokens": 12, "num_beams": 4}):
+        alone = [model.generate([source], **options)[0] for source in SOURCES]
+        assert model.generate(SOURCES, **options) == alone
+        assert again.generate(SOURCES, **options) == alone
+        with use(threads=2):
+            assert model.generate(SOURCES, **options) == alone
+        with use(backend="numpy"):
+            assert model.generate(SOURCES[:3], **options) == alone[:3]
+
+
+def test_t5s_second_feed_forward_matrix_stays_a_float(tmp_path):
+    """Some of its inputs are in the ten thousands, beside which eight bits leave nothing of the
+    others; float16 holds the weights, and sums are of float32."""
+    model = load(saved(random_model("t5-gated"), tmp_path), weights="int8")
+    for layer in (*model.encoder.layers, *model.decoder.layers):
+        forward = layer.feed_forward
+        assert (forward.up.matrix.type, forward.down.matrix.type) == ("int8", "float16")
