@@ -34,8 +34,9 @@ import random_ctranslate2
 import random_whisper
 import sentencepiece
 import tiny_marian
+import tiny_torch
 import tokenizers
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 import seq2seq_fast
 from seq2seq_fast import load, save
@@ -87,6 +88,13 @@ def write_hugging_face(folder: Path, vocabulary: int = 8, positions: int = 8) ->
         "decoder_attention_heads": heads, "decoder_start_token_id": 1, "eos_token_id": 0,
     }  # fmt: skip
     (folder / "config.json").write_text(json.dumps(config))
+
+
+def write_torch(folder: Path, old: bool = False) -> None:
+    write_hugging_face(folder)
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(tiny_torch.checkpoint(tensors, old))
 
 
 def write_index(folder: Path) -> None:
@@ -188,6 +196,10 @@ TARGETS = {
     ),
     "hugging_face": Target(
         write_hugging_face, ("model.safetensors", "config.json"), load, run_any
+    ),
+    "torch": Target(write_torch, ("pytorch_model.bin", "config.json"), load, run_any),
+    "old_torch": Target(
+        lambda folder: write_torch(folder, old=True), ("pytorch_model.bin",), load, run_any
     ),
     "index": Target(write_index, ("model.safetensors.index.json",), load, run_any),
     "saved_text": Target(

@@ -8,6 +8,7 @@ import json
 import numpy as np
 from ctranslate2.specs.whisper_spec import WhisperSpec
 from safetensors.numpy import save_file
+from tiny_torch import checkpoint
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 BANDS, POSITIONS, PLACES = 80, 1500, 48
@@ -67,9 +68,20 @@ def tensors(layers=2, width=16, heads=2, inner=24, seed=0):
     return found, heads
 
 
-def write_hugging_face(folder, *, parts=1, **sizes):
+LAYOUTS = {
+    "safetensors": ("model", "safetensors", save_file),
+    "torch": ("pytorch_model", "bin", lambda some, path: path.write_bytes(checkpoint(some))),
+    "old torch": (
+        "pytorch_model", "bin", lambda some, path: path.write_bytes(checkpoint(some, old=True))
+    ),
+}  # fmt: skip
+"""How Hugging Face's files of weights begin and end, and what writes one."""
+
+
+def write_hugging_face(folder, *, parts=1, layout="safetensors", dtype=np.float32, **sizes):
     """A folder as Hugging Face has it, in so many files of weights."""
     found, heads = tensors(**sizes)
+    found = {name: array.astype(dtype) for name, array in found.items()}
     layers = sizes.get("layers", 2)
     config = {
         "model_type": "whisper", "activation_function": "gelu", "scale_embedding": False,
@@ -80,16 +92,17 @@ def write_hugging_face(folder, *, parts=1, **sizes):
     }  # fmt: skip
     (folder / "config.json").write_text(json.dumps(config))
     tokenizer().save(str(folder / "tokenizer.json"))
+    stem, end, save = LAYOUTS[layout]
     if parts == 1:
-        save_file(found, folder / "model.safetensors")
+        save(found, folder / f"{stem}.{end}")
         return
     listed = {}
     for i in range(parts):
         names = sorted(found)[i::parts]
-        file = f"model-{i + 1:05}-of-{parts:05}.safetensors"
-        save_file({name: found[name] for name in names}, folder / file)
+        file = f"{stem}-{i + 1:05}-of-{parts:05}.{end}"
+        save({name: found[name] for name in names}, folder / file)
         listed.update(dict.fromkeys(names, file))
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": listed}))
+    (folder / f"{stem}.{end}.index.json").write_text(json.dumps({"weight_map": listed}))
 
 
 def write(folder, *, quantization=None, **sizes):

@@ -1,7 +1,9 @@
 """The float types of the package's arrays, and how the half types become float32 and back.
 
 bfloat16 is the type of that name of the package `ml_dtypes`, which is known by its name here and
-never imported: its numbers are the upper halves of float32's.
+never imported: its numbers are the upper halves of float32's. Weights and files have them as
+uint16, which needs no package: wherever floats are expected, uint16 is bfloat16. The arrays of the
+public functions are not: there it is a mistake.
 """
 
 from __future__ import annotations
@@ -16,11 +18,17 @@ from .float_state import under_contract
 Array = np.ndarray[Any, Any]
 
 SUPPORTED = "float16, bfloat16, float32 or float64"
+BFLOAT16 = np.dtype(np.uint16)
 NATIVE = (np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64))
 
 
 def is_bfloat16(dtype: np.dtype[Any]) -> bool:
     return dtype.kind == "V" and dtype.name == "bfloat16"
+
+
+def bare(array: Array) -> Array:
+    """The same array without the type of `ml_dtypes`."""
+    return array.view(BFLOAT16) if is_bfloat16(array.dtype) else array
 
 
 def is_supported(dtype: np.dtype[Any]) -> bool:
@@ -59,14 +67,15 @@ def _remedy(given: object) -> str:
 
 def wide(array: Array) -> Array:
     """The same numbers in the compute type, exactly."""
-    if is_bfloat16(array.dtype):
-        return (array.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+    bits = bare(array)
+    if bits.dtype == BFLOAT16:
+        return (bits.astype(np.uint32) << 16).view(np.float32)
     return array.astype(np.float32) if array.dtype == np.float16 else array
 
 
 def narrow(array: Array, dtype: np.dtype[Any]) -> Array:
     """Rounded to the nearest of `dtype`, ties to even; NaN becomes the canonical one."""
-    if not is_bfloat16(dtype):
+    if not is_bfloat16(dtype) and dtype != BFLOAT16:
         return array.astype(dtype, copy=False)
     bits = np.ascontiguousarray(array, np.float32).view(np.uint32)
     rounded = (bits + (0x7FFF + (bits >> 16 & 1))) >> 16

@@ -21,7 +21,7 @@ _FAMILIES = {
     sniff.MARIAN: marian.read,
     sniff.NPZ: marian.read,
     sniff.CTRANSLATE2: ctranslate2.read,
-    sniff.SAFETENSORS: huggingface_families.read,
+    **dict.fromkeys(huggingface.KINDS, huggingface_families.read),
 }
 
 
@@ -33,8 +33,8 @@ def load(path: str | os.PathLike[str], *, weights: str | None = None) -> Encoder
     path : path
         A file of any name, or the folder that holds one: Marian's ``model*.bin`` and ``model*.npz``
         (Transformers, with self-attention or SSRU in the decoder), CTranslate2's ``model.bin`` of a
-        Transformer or of Whisper, Hugging Face's folder of Whisper (``model.safetensors``, also in
-        parts), and what save() wrote.
+        Transformer or of Whisper, Hugging Face's folders (``model.safetensors`` or
+        ``pytorch_model.bin``, also in parts), and what save() wrote.
     weights : {"float32", "float16", "int8"}, optional
         What the matrices are kept as; as they are in the file if left out.
 
@@ -65,7 +65,7 @@ def load(path: str | os.PathLike[str], *, weights: str | None = None) -> Encoder
     if weights is not None and weights not in WEIGHTS:
         raise ValueError(f"weights must be one of {', '.join(WEIGHTS)}; got {weights!r}")
     file = model_file(Path(path))
-    in_parts = file.name == huggingface.INDEX
+    in_parts = huggingface.is_index(file)
     arguments = {"path": os.path.abspath(path), "weights": weights}
     origin = Origin(load, arguments, _files_of(file))
     kind = sniff.SAFETENSORS if in_parts else sniff.expect(file, *_FAMILIES)
@@ -99,12 +99,16 @@ def model_file(path: Path) -> Path:
     found = sorted(
         file for end in ("bin", "npz", "safetensors") for file in path.glob(f"model*.{end}")
     )
+    for name in (huggingface.TORCH_INDEX, huggingface.TORCH_FILE):
+        if not found and (path / name).exists():  # such a folder may have the same as safetensors
+            return path / name
     if not found and (path / "model").is_dir():  # a package of argos translate
         return model_file(path / "model")
     if len(found) != 1:
         names = ", ".join(file.name for file in found) or "none"
         raise FileNotFoundError(
-            f"{path}: expected one model*.bin, .npz or .safetensors in this folder; found {names}"
+            f"{path}: expected one model*.bin, .npz or .safetensors, or {huggingface.TORCH_FILE},"
+            f" in this folder; found {names}"
         )
     return found[0]
 
@@ -112,6 +116,6 @@ def model_file(path: Path) -> Path:
 def _files_of(file: Path) -> list[Path]:
     """All files that a model is made of: its weights, what they are listed in or described by."""
     beside = ["config.json", "*vocabulary.json", "*vocabulary.txt"]
-    if file.name == huggingface.INDEX:
-        beside.append("*.safetensors")
+    if huggingface.is_index(file):
+        beside.append("*.safetensors" if file.name == huggingface.INDEX else "pytorch_model*.bin")
     return [file, *(found for pattern in beside for found in sorted(file.parent.glob(pattern)))]

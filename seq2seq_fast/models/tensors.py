@@ -14,16 +14,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ..contract.dtypes import BFLOAT16, wide
 from ..nn.weights import Matrix
 from .formats.stored import Quantised, Stored
 
 if TYPE_CHECKING:
     from .formats.npz import Deflated
+    from .formats.stored import Transposed
 
 Array = np.ndarray[Any, Any]
 
 SOME_NUMBERS = 1 << 20  # that are compared at a time
-Named = dict[str, "Stored | Deflated | Quantised"]
+Named = dict[str, "Stored | Transposed | Deflated | Quantised"]
+
+_FLOATS = (np.dtype(np.float32), np.dtype(np.float16), BFLOAT16)
 
 
 class Ignored(NamedTuple):
@@ -59,7 +63,7 @@ class Tensors:
     def fail(self, what: str) -> ValueError:
         return ValueError(f"{self.file}: {what}")
 
-    def take(self, name: str) -> Stored | Deflated | Quantised:
+    def take(self, name: str) -> Stored | Transposed | Deflated | Quantised:
         """A tensor, which counts as read."""
         if name not in self.named:
             raise self.fail(f"tensor {name} is missing")
@@ -85,7 +89,7 @@ class Tensors:
         """A scalar of any type, or what it is where it is missing."""
         if name not in self.named:
             return default
-        value = np.asarray(self.take(name))
+        value = np.asarray(self.take(name), np.float64)
         if value.shape != () or not np.isfinite(value):
             raise self.fail(f"tensor {name} is {value!r:.60}, expected one number")
         return float(value)
@@ -104,7 +108,7 @@ class Tensors:
         """Vectors (any, width) that are kept as float32."""
         tensor = self._floats(name)
         self.fits(name, tensor.shape, (None, width))
-        return np.asarray(tensor).astype(np.float32, copy=False)
+        return np.asarray(tensor, np.float32)
 
     def matrix(
         self,
@@ -116,7 +120,7 @@ class Tensors:
         keep_float: bool = False,
     ) -> Matrix:
         """Weights (outputs, inputs), None for any number, which lie so or transposed. Where others
-        become eight-bit, those that are to be kept as floats are rounded to float16."""
+        become eight-bit, those that are to be kept as floats become of two bytes."""
         tensor = self.take(name)
         shape = tensor.shape
         expected = (inputs, outputs) if transposed else (outputs, inputs)
@@ -164,16 +168,20 @@ class Tensors:
         one, other = self.named[name], self.named[original]
         if one is other:
             return True
-        same = one.shape == other.shape and not isinstance(one, Quantised)
+        if isinstance(one, Quantised) or isinstance(other, Quantised) or one.shape != other.shape:
+            return False
+        a, b = (each if isinstance(each, Stored) else np.asarray(each) for each in (one, other))
         step = max(1, SOME_NUMBERS // max(1, math.prod(one.shape[1:])))
-        for first in range(0, one.shape[0] if same and one.shape else 0, step):
-            rows = slice(first, first + step)
-            same = same and np.array_equal(one[rows], other[rows], equal_nan=True)  # type: ignore[index]
-        return same
+        return all(
+            np.array_equal(
+                wide(a[first : first + step]), wide(b[first : first + step]), equal_nan=True
+            )
+            for first in range(0, one.shape[0] if one.shape else 0, step)
+        )
 
-    def _floats(self, name: str) -> Stored | Deflated:
+    def _floats(self, name: str) -> Stored | Transposed | Deflated:
         tensor = self.take(name)
-        if isinstance(tensor, Quantised) or tensor.dtype not in (np.float32, np.float16):
+        if isinstance(tensor, Quantised) or tensor.dtype not in _FLOATS:
             raise self.fail(f"tensor {name} is of {tensor.dtype}, expected floats")
         return tensor
 
@@ -188,7 +196,9 @@ class Tensors:
         elif self.weights == "int8" and not keep_float:
             matrix = Matrix.quantise(rows)
         else:
-            kept = "float16" if self.weights == "int8" else self.weights
+            kept = self.weights
+            if kept == "int8":
+                kept = "float16" if rows.dtype == np.float32 else None
             matrix = Matrix.pack(rows, None if kept is None else np.dtype(kept))
         self._matrices[key] = matrix
         return matrix

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..aligned import aligned_zeros
-from ..contract.dtypes import narrow, wide
+from ..contract.dtypes import BFLOAT16, bare, is_bfloat16, narrow, wide
 from ..contract.panels import PANEL
 from ..pickling import Part
 
@@ -33,7 +33,8 @@ class Matrix(Part):
     """
 
     panels: Array
-    """(panels, inputs, 16) of float32, float16 or bfloat16; (panels, inputs / 4, 16, 4) of uint8"""
+    """(panels, inputs, 16) of float32, float16, or uint16, which is bfloat16;
+    (panels, inputs / 4, 16, 4) of uint8"""
     inputs: int
     outputs: int
     scales: Array | None = None  # (panels * 16,) float32, of eight-bit weights
@@ -42,7 +43,7 @@ class Matrix(Part):
     def __post_init__(self) -> None:
         panels, quads = -(-self.outputs // PANEL), -(-self.inputs // QUAD)
         expected = (panels, quads, PANEL, QUAD) if self.is_integer else (panels, self.inputs, PANEL)
-        kinds = ("uint8",) if self.is_integer else ("float32", "float16", "bfloat16")
+        kinds = ("uint8",) if self.is_integer else ("float32", "float16", "uint16")
         if self.inputs < 1 or self.panels.shape != expected or self.panels.dtype.name not in kinds:
             raise ValueError(
                 f"a matrix of {self.inputs} inputs and {self.outputs} outputs has panels of"
@@ -60,8 +61,10 @@ class Matrix(Part):
         """Float weights (outputs, inputs), in their own type or rounded to another."""
         outputs, inputs = rows.shape
         kept = rows.dtype if dtype is None else dtype
+        kept = BFLOAT16 if is_bfloat16(kept) else kept
         panels = aligned_zeros((-(-outputs // PANEL), inputs, PANEL), kept)
         for first, some in _some_at_a_time(rows):
+            some = bare(some)
             some = some if some.dtype == kept else narrow(wide(some), kept)
             place = panels[first // PANEL :]
             whole, rest = divmod(len(some), PANEL)
@@ -99,8 +102,10 @@ class Matrix(Part):
 
     @property
     def type(self) -> str:
-        """int8, or the name of the panels' dtype."""
-        return "int8" if self.is_integer else self.panels.dtype.name
+        """int8, or the type of the panels' numbers."""
+        if self.is_integer:
+            return "int8"
+        return "bfloat16" if self.panels.dtype == BFLOAT16 else self.panels.dtype.name
 
     @property
     def nbytes(self) -> int:

@@ -20,12 +20,21 @@ import numpy as np
 import pytest
 import random_ctranslate2
 import tiny_marian
+import tiny_torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from seq2seq_fast import load
-from seq2seq_fast.models.formats import ctranslate2, huggingface, marian, npz, safetensors, sniff
+from seq2seq_fast.models.formats import (
+    ctranslate2,
+    huggingface,
+    marian,
+    npz,
+    safetensors,
+    sniff,
+    torch_file,
+)  # fmt: skip
 from seq2seq_fast.models.formats.stored import Quantised
 
 ONE = np.arange(6, dtype=np.float32).reshape(2, 3)
@@ -109,6 +118,10 @@ READERS = {
     "config.json": (lambda _: b'{"a": [1, 2], "b": "c"}', huggingface.read_json),
     "vocabulary.json": (lambda _: b'["</s>", "a", "\\u2581b"]', ctranslate2.read_vocabulary),
     "model.safetensors.index.json": (lambda _: b'{"weight_map": {"a": "x"}}', huggingface.read),
+    "pytorch_model.bin": (lambda _: tiny_torch.checkpoint({"a": ONE, "b": ONE[0]}),
+                          lambda path: read_all(huggingface.read(path))),
+    "legacy.bin": (lambda _: tiny_torch.checkpoint({"a": ONE, "b": ONE[0]}, old=True),
+                   lambda path: read_all(huggingface.read(path))),
 }  # fmt: skip
 
 
@@ -129,22 +142,19 @@ def test_every_cut(tmp_path, name):
 
 def test_a_file_that_is_cut_after_its_header_was_read(tmp_path):
     path = tmp_path / "model.bin"
-    for data, read in ((small_marian(), marian.read), (small_ctranslate2(), ctranslate2.read)):
+    for data, read in (
+        (small_marian(), lambda path: marian.read(path).tensors),
+        (small_ctranslate2(), lambda path: ctranslate2.read(path).tensors),
+        (tiny_torch.checkpoint({"a": ONE}), torch_file.entries),
+    ):
         path.write_bytes(data)
-        tensors = read(path).tensors
+        tensors = read(path)
         path.write_bytes(data[: data.index(ONE.tobytes()) + 9])
         with pytest.raises(ValueError, match=r"model\.bin: was cut short while it was read"):
             read_all(tensors)
 
 
 # ---- what a file is ----
-
-
-def torch_checkpoint():
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("archive/data.pkl", pickle.dumps({}, 2))
-    return file.getvalue()
 
 
 def zip_of(name):
@@ -163,9 +173,8 @@ NO_MODELS = {
             "a Git LFS pointer to a file that was not downloaded (git lfs pull fetches it)"),
     "gzip": (b"\x1f\x8b\x08\0" + bytes(60), "compressed by gzip: unpack it first"),
     "zstd": (b"\x28\xb5\x2f\xfd" + bytes(60), "compressed by zstd: unpack it first"),
-    "torch": (torch_checkpoint(), "a PyTorch checkpoint (a ZIP archive of pickles)"),
     "zip": (zip_of("readme"), "a ZIP archive"),
-    "pickle": (pickle.dumps({"a": 1}, 2), "a pickle, such as an old PyTorch checkpoint"),
+    "pickle": (pickle.dumps({"a": 1}, 2), "a pickle"),
     "version 3": (struct.pack("<I", 3) + string("TransformerSpec"),
                   "a CTranslate2 model of version 3, read are 4 to 6"),
     "version 7": (struct.pack("<I", 7) + string("TransformerSpec"),
@@ -195,8 +204,9 @@ def test_what_is_no_model_is_called_what_it_is(tmp_path, monkeypatch, what, name
             load(path)
         message = str(caught.value)
         assert message.startswith(
-            f"{path}: expected a Marian model, a NumPy archive (.npz), a CTranslate2 model or a"
-            f" safetensors file; this is {words}"
+            f"{path}: expected a Marian model, a NumPy archive (.npz), a CTranslate2 model, a"
+            " safetensors file, a PyTorch checkpoint or a PyTorch checkpoint of before version 1.6;"
+            f" this is {words}"
         )
         assert message.count(name) == 1
 
@@ -225,7 +235,8 @@ def test_so_is_what_lies_beside_a_model(tmp_path, what):
         assert f"this is {words}" in str(caught.value)
 
 
-@pytest.mark.parametrize("kind", ["marian", "npz", "ctranslate2", "hugging_face", "saved_text"])
+@pytest.mark.parametrize("kind", ["marian", "npz", "ctranslate2", "hugging_face", "torch",
+                                  "old_torch", "saved_text"])  # fmt: skip
 @pytest.mark.parametrize("name", ["model.bin", "model.npz", "model.safetensors"])
 def test_a_model_is_known_whatever_its_name(tmp_path, kind, name):
     target = fuzz.TARGETS[kind]
@@ -623,8 +634,8 @@ print("alive")
 """
 
 
-@pytest.mark.parametrize("target", ["marian", "npz", "ctranslate2", "hugging_face", "saved_text",
-                                    "saved_speech"])  # fmt: skip
+@pytest.mark.parametrize("target", ["marian", "npz", "ctranslate2", "hugging_face", "torch",
+                                    "old_torch", "saved_text", "saved_speech"])  # fmt: skip
 def test_a_file_that_is_cut_in_use(tmp_path, target):
     """Nothing but the panels of a saved file's matrices stays in the file that was loaded."""
     fuzz.TARGETS[target].write(tmp_path)
@@ -635,7 +646,9 @@ def test_a_file_that_is_cut_in_use(tmp_path, target):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="what is open is in Linux's /proc")
-@pytest.mark.parametrize("target", ["marian", "npz", "ctranslate2", "hugging_face", "index"])
+@pytest.mark.parametrize(
+    "target", ["marian", "npz", "ctranslate2", "hugging_face", "torch", "old_torch", "index"]
+)
 def test_no_file_stays_open(tmp_path, target):
     def opened():
         links = Path("/proc/self/fd").iterdir()

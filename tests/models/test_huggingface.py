@@ -81,7 +81,7 @@ def test_greedy(family, tmp_path):
     model = load(saved(theirs, tmp_path))
     for source in (SOURCE, SOURCE[:3], SOURCE[3:] * 3):
         wanted = greedy_of(theirs, source, 40)
-        found = model.generate([source], max_new_tokens=40)
+        found = model.generate([source], max_new_tokens=40, forced_eos_token_id=None)
         end = wanted.index(model.eos) + 1 if model.eos in wanted else 40
         assert [*found[0].tokens, model.eos][:end] == wanted[:end]
 
@@ -89,7 +89,8 @@ def test_greedy(family, tmp_path):
 def test_recorded_steps_are_steps(family, backend, tmp_path):
     """generate() runs a graph, step() runs layer by layer: the same bits, whatever the position."""
     model = load(saved(random_model(family), tmp_path))
-    found = model.generate([SOURCE], max_new_tokens=50, suppress_tokens=[model.eos])[0]
+    options = {"forced_eos_token_id": None, "max_new_tokens": 50, "suppress_tokens": [model.eos]}
+    found = model.generate([SOURCE], **options)[0]
     assert len(found.tokens) == 50
     state, token = model.start(model.encode([SOURCE])), None
     for chosen, score in zip(found.tokens, found.token_scores, strict=True):
@@ -244,3 +245,64 @@ def test_t5s_second_feed_forward_matrix_stays_a_float(tmp_path):
     for layer in (*model.encoder.layers, *model.decoder.layers):
         forward = layer.feed_forward
         assert (forward.up.matrix.type, forward.down.matrix.type) == ("int8", "float16")
+
+
+# ---- the kinds of files ----
+
+
+def pytorch_files(model, folder, *, old=False):
+    """pytorch_model.bin, which transformers no longer writes."""
+    import torch
+
+    model.config.save_pretrained(folder)
+    path = folder / "pytorch_model.bin"
+    torch.save(model.state_dict(), path, _use_new_zipfile_serialization=not old)
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["sharded", "bin", "old bin", "sharded bin"])
+def test_every_kind_of_file_has_the_same_bits(family, kind, tmp_path):
+    import torch
+
+    theirs = random_model(family)
+    whole = load(saved(theirs, tmp_path / "whole"))
+    folder = tmp_path / "other"
+    folder.mkdir()
+    if kind == "sharded":
+        theirs.save_pretrained(folder, max_shard_size="20KB")
+        assert len(list(folder.glob("model-*.safetensors"))) > 2
+    else:
+        pytorch_files(theirs, folder, old=kind == "old bin")
+    if kind == "sharded bin":
+        state = theirs.state_dict()
+        names = sorted(state)
+        parts = {f"pytorch_model-{i}.bin": names[i::3] for i in range(3)}
+        for file, some in parts.items():
+            torch.save({name: state[name] for name in some}, folder / file)
+        index = {name: file for file, some in parts.items() for name in some}
+        text = json.dumps({"weight_map": index})
+        (folder / "pytorch_model.bin.index.json").write_text(text)
+        (folder / "pytorch_model.bin").unlink()
+    assert same_bits(load(folder), whole)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_types_are_kept(family, dtype, tmp_path):
+    """As they are stored; to float32 and back to these changes nothing."""
+    import torch
+
+    theirs = copy.deepcopy(random_model(family)).to(getattr(torch, dtype))
+    model = load(saved(theirs, tmp_path))
+    assert model.decoder.layers[0].feed_forward.up.matrix.type == dtype
+    widened = load(tmp_path, weights="float32")
+    for ours, wanted in zip(
+        ours_of(model, SOURCE, TARGET), ours_of(widened, SOURCE, TARGET), strict=True
+    ):
+        assert np.array_equal(ours, wanted)
+    again = type(theirs).from_pretrained(tmp_path, dtype=torch.float32).eval()
+    for ours, wanted in zip(
+        ours_of(widened, SOURCE, TARGET), states_of(again, SOURCE, TARGET), strict=True
+    ):
+        assert_near(ours, wanted)
+    save(model, tmp_path / "saved.safetensors")
+    assert same_bits(load(tmp_path / "saved.safetensors"), model)

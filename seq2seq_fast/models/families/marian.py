@@ -65,7 +65,7 @@ def read(file: Path, weights: str | None) -> tuple[Plan, Tensors]:
 
     shared = "Wemb" in named
     is_tied = "decoder_ff_logit_out_W" not in named
-    tensors = Tensors(file, _with_input_scales(file, named), weights)
+    tensors = Tensors(file, _with_input_scales(file, dict(named)), weights)
 
     def embedding(side: str) -> Tokens:
         table = "Wemb" if shared else f"{side}_Wemb"

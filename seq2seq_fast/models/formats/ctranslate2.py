@@ -22,9 +22,10 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
+from ...contract.dtypes import BFLOAT16
 from . import sniff
 from .huggingface import read_text
-from .stored import BFLOAT16, Source, Stored
+from .stored import Source, Stored
 
 MAX_TENSORS = 1 << 20
 MAX_AXES = 8
@@ -46,7 +47,7 @@ class CTranslate2Model(NamedTuple):
     spec: str  # "TransformerSpec", "WhisperSpec" ...
     revision: int
     tensors: dict[str, Stored]
-    """bfloat16 as float32; matrices (outputs, inputs). An alias names the same array."""
+    """Matrices (outputs, inputs). An alias names the same array."""
 
 
 def read(path: str | os.PathLike[str]) -> CTranslate2Model:
@@ -140,8 +141,7 @@ class _Reader:
         at = self.reserve(size, f"tensor {name}")
         self.file.seek(size, os.SEEK_CUR)
         dtype = _DTYPES[kind]
-        read_as = np.dtype(np.float32) if dtype == BFLOAT16 else dtype
-        return Stored(self.source, at, shape, dtype, read_as)
+        return Stored(self.source, at, shape, dtype, dtype)
 
 
 def read_vocabulary(path: Path) -> list[str]:

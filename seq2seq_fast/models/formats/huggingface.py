@@ -1,6 +1,7 @@
-"""Hugging Face's folders of a model: `model.safetensors`, or an index of such files, and JSON.
+"""Hugging Face's folders of a model: `model.safetensors` or `pytorch_model.bin`, or an index of
+such files, and JSON.
 
-A large model's tensors are divided over files, which `model.safetensors.index.json` lists::
+A large model's tensors are divided over files, which the index lists::
 
     {"weight_map": {tensor: file}}
 """
@@ -12,14 +13,22 @@ import os
 from pathlib import Path
 from typing import Any
 
-from . import safetensors, sniff
-from .stored import Stored
+from . import safetensors, sniff, torch_file
+from .stored import Stored, Transposed
 
 INDEX = "model.safetensors.index.json"
+TORCH_INDEX = "pytorch_model.bin.index.json"
+TORCH_FILE = "pytorch_model.bin"
+KINDS = (sniff.SAFETENSORS, sniff.TORCH, sniff.OLD_TORCH)
 MAX_TEXT = 16 << 20  # bytes; what Python makes of JSON takes thirty times as much
 
 
-def read(path: Path) -> dict[str, Stored]:
+def is_index(path: Path) -> bool:
+    """Whether a file, by its name, lists the files of the tensors."""
+    return path.name in (INDEX, TORCH_INDEX)
+
+
+def read(path: Path) -> dict[str, Stored | Transposed]:
     """The tensors of a file, or of all files of an index.
 
     Raises
@@ -31,23 +40,30 @@ def read(path: Path) -> dict[str, Stored]:
     OSError
         A file cannot be read.
     """
-    if path.name != INDEX:
-        return safetensors.entries(path).tensors
+    if not is_index(path):
+        return _tensors(path)
     listed = read_json(path).get("weight_map")
     if not isinstance(listed, dict) or not all(isinstance(name, str) for name in listed.values()):
         raise ValueError(f"{path}: expected a weight_map of tensors to files")
-    files: dict[str, dict[str, Stored]] = {}
+    files: dict[str, dict[str, Stored | Transposed]] = {}
     for name in sorted(set(listed.values())):
         if Path(name).name != name:
             raise ValueError(f"{path}: {name!r} is not a file of its own folder")
         part = path.parent / name
         if not os.path.isfile(part):
             raise FileNotFoundError(f"{path}: names {name!r}, which is not there")
-        files[name] = safetensors.entries(part).tensors
+        files[name] = _tensors(part)
     for tensor, name in listed.items():
         if tensor not in files[name]:
             raise ValueError(f"{path}: tensor {tensor} is not in {name}")
     return {tensor: files[name][tensor] for tensor, name in listed.items()}
+
+
+def _tensors(path: Path) -> dict[str, Stored | Transposed]:
+    """Those of one file."""
+    if sniff.expect(path, *KINDS) == sniff.SAFETENSORS:
+        return {**safetensors.entries(path).tensors}
+    return torch_file.entries(path)
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import sniff
-from .stored import BFLOAT16, Source, Stored
+from .stored import Source, Stored
 
 Array = np.ndarray[Any, Any]
 
@@ -33,17 +33,17 @@ MAX_HEADER = 16 << 20  # bytes; the format's own limit is more than any model ne
 
 _DTYPES = {
     "U8": "<u1", "I8": "<i1", "I16": "<i2", "I32": "<i4", "I64": "<i8",
-    "F16": "<f2", "F32": "<f4", "F64": "<f8",
+    "BF16": "<u2", "F16": "<f2", "F32": "<f4", "F64": "<f8",
 }  # fmt: skip
 _NAMES = {np.dtype(dtype): name for name, dtype in _DTYPES.items()}
-_READ = {name: dtype for dtype, name in _NAMES.items()} | {"BF16": BFLOAT16}
+_READ = {name: dtype for dtype, name in _NAMES.items()}
 
 
 class Safetensors(NamedTuple):
     """What a file holds."""
 
     metadata: dict[str, str]
-    tensors: dict[str, Array]  # read-only, in the file's memory; bfloat16 as float32
+    tensors: dict[str, Array]  # read-only, in the file's memory; bfloat16 as uint16
 
 
 class Entries(NamedTuple):
@@ -65,9 +65,6 @@ def read(path: str | os.PathLike[str]) -> Safetensors:
     data = np.memmap(path, np.uint8, "r")
     tensors = {}
     for name, one in found.items():
-        if one.stored == BFLOAT16:
-            tensors[name] = np.asarray(one)
-            continue
         values = data[one.offset : one.offset + one.nbytes].view(one.stored).reshape(one.shape)
         # An array that does not begin where its type may is copied.
         tensors[name] = np.require(values, requirements="A")
@@ -122,8 +119,7 @@ def entries(path: str | os.PathLike[str]) -> Entries:
                 f"tensor {name} of shape {shape} and type {dtype} does not take the bytes"
                 f" {begin} to {end} of {left}"
             )
-        read_as = np.dtype(np.float32) if dtype == BFLOAT16 else dtype
-        tensors[name] = Stored(source, 8 + length + begin, shape, dtype, read_as)
+        tensors[name] = Stored(source, 8 + length + begin, shape, dtype, dtype)
     # Arrays that shared their bytes would make much of a small file.
     at = start = 8 + length
     for name in sorted(tensors, key=lambda name: (tensors[name].offset, tensors[name].nbytes)):

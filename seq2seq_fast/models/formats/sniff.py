@@ -12,11 +12,14 @@ MARIAN = "a Marian model"
 NPZ = "a NumPy archive (.npz)"
 CTRANSLATE2 = "a CTranslate2 model"
 SAFETENSORS = "a safetensors file"
+TORCH = "a PyTorch checkpoint"
+OLD_TORCH = "a PyTorch checkpoint of before version 1.6"
 SHORTLIST = "a Marian shortlist"
 
 CTRANSLATE2_VERSIONS = range(4, 7)
 MAX_HEADER = 100_000_000  # bytes of a safetensors header, by the format
 SHORTLIST_MAGIC = 0xF11A48D5013417F5
+OLD_TORCH_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # a number, pickled
 
 _MUCH = 512  # bytes that are looked at
 
@@ -82,8 +85,9 @@ def _model(start: bytes) -> str | None:
         name = start[30 : 30 + length]  # of the archive's first file
         if name.endswith(b".npy"):
             return NPZ
-        pickled = name.endswith(b"data.pkl")
-        return "a PyTorch checkpoint (a ZIP archive of pickles)" if pickled else "a ZIP archive"
+        return TORCH if name.endswith(b"/data.pkl") else "a ZIP archive"
+    if start.startswith(OLD_TORCH_MAGIC):
+        return OLD_TORCH
     if len(start) < 9:
         return None
     (number,) = struct.unpack_from("<Q", start)
@@ -108,7 +112,7 @@ def _other(start: bytes) -> str:
         if start.startswith(beginning):
             return words
     if re.match(rb"\x80[\2-\5]", start):
-        return "a pickle, such as an old PyTorch checkpoint"
+        return "a pickle"
     if start[:1] == b"\n" and b"<unk>" in start[:64]:
         return "a SentencePiece vocabulary"
     if start[257:262] == b"ustar":

@@ -1,4 +1,5 @@
-"""Stored: an array that stays in its file until rows of it are asked for.
+"""Stored: an array that stays in its file until rows of it are asked for. Transposed: one whose
+axes lie there in another order.
 
 A model is to be in memory once, not as its file has it and as the kernel reads it; and what is
 read, not mapped, stays whole when the file changes.
@@ -14,9 +15,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-Array = np.ndarray[Any, Any]
+from ...contract.dtypes import wide
 
-BFLOAT16 = np.dtype("<u2")  # as which its numbers are stored, which are read as floats
+Array = np.ndarray[Any, Any]
 
 
 class Source:
@@ -57,7 +58,7 @@ class Stored:
     offset: int
     shape: tuple[int, ...]
     stored: np.dtype[Any]
-    dtype: np.dtype[Any]  # of what is read
+    dtype: np.dtype[Any]  # of what is read; bfloat16 is read as it is
 
     @property
     def ndim(self) -> int:
@@ -87,15 +88,37 @@ class Stored:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         """All of it, read from the file."""
         whole = self._read(0, self.size).reshape(self.shape)
-        return whole if dtype is None else whole.astype(dtype, copy=False)
+        return whole if dtype is None else wide(whole).astype(dtype, copy=False)
 
     def _read(self, first: int, count: int) -> Array:
         values = np.empty(count, self.stored)
         at = self.offset + first * self.stored.itemsize
         self.source.read_into(values.view(np.uint8).data, at)
-        if self.stored == BFLOAT16:
-            values = (values.astype(np.uint32) << 16).view(np.float32)
         return values.astype(self.dtype, copy=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Transposed:
+    """An array whose axes are those of a stored one in another order; read as a whole."""
+
+    lying: Stored
+    axes: tuple[int, ...]  # of `lying`, as numpy.transpose takes them
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.lying.shape[axis] for axis in self.axes)
+
+    @property
+    def size(self) -> int:
+        return self.lying.size
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.lying.dtype
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        """All of it, read from the file."""
+        return self.lying.__array__(dtype).transpose(self.axes)
 
 
 class Quantised(NamedTuple):
