@@ -181,11 +181,8 @@ class _Assembler:
             self.linear(template, layer, outputs, inputs)
             for template, outputs in zip(templates, widths, strict=True)
         ]
-        try:
-            return Linear.side_by_side(*parts)
-        except ValueError as error:
-            every = ", ".join(self.named(one, layer, self.names.weight) for one in templates)
-            raise self.tensors.fail(f"{every}: {error}") from None
+        names = [self.named(one, layer, self.names.weight) for one in templates]
+        return Linear.side_by_side(*parts, matrix=self.tensors.joined(names, parts))
 
     def norm(self, template: str, width: int, layer: Layer | None = None) -> Norm:
         gamma = self.tensors.vector(self.named(template, layer, self.names.gamma), width)

@@ -19,6 +19,7 @@ from ..nn.weights import Matrix
 from .formats.stored import Quantised, Stored
 
 if TYPE_CHECKING:
+    from ..nn.linear import Linear
     from .formats.npz import Deflated
     from .formats.stored import Transposed
 
@@ -55,6 +56,7 @@ class Tensors:
         self._read: set[str] = set()
         # By the array: a small file may have many names of one.
         self._matrices: dict[int, Matrix] = {}
+        self._joined: dict[tuple[int, ...], Matrix] = {}
         self._vectors: dict[int, Array] = {}
 
     def __contains__(self, name: str) -> bool:
@@ -134,6 +136,19 @@ class Tensors:
             return self._packed(name, tensor, rows.T if transposed else rows, keep_float)
         return self._packed(name, tensor, tensor, keep_float)
 
+    def joined(self, names: list[str], parts: list[Linear]) -> Matrix:
+        """The matrix of all outputs of layers, whose weights these tensors are, in turn. The parts
+        themselves are not kept: nobody else needs them."""
+        key = tuple(id(self.named[name]) for name in names)
+        if key not in self._joined:
+            try:
+                self._joined[key] = Matrix.stack(*(part.matrix for part in parts))
+            except ValueError as error:
+                raise self.fail(f"{', '.join(names)}: {error}") from None
+        for name in names:
+            self._matrices.pop(self._key(self.named[name]), None)
+        return self._joined[key]
+
     def convolution(self, name: str, kernel: int) -> Matrix:
         """Weights (outputs, channels, kernel), as those of a linear layer whose inputs are the
         channels of a row, then those of the next."""
@@ -185,9 +200,13 @@ class Tensors:
             raise self.fail(f"tensor {name} is of {tensor.dtype}, expected floats")
         return tensor
 
+    @staticmethod
+    def _key(tensor: Any) -> int:
+        return id(tensor.rows if isinstance(tensor, Quantised) else tensor)
+
     def _packed(self, name: str, tensor: Any, rows: Any, keep_float: bool = False) -> Matrix:
         """The matrix of an array's rows (outputs, inputs), packed once under all of its names."""
-        key = id(tensor.rows if isinstance(tensor, Quantised) else tensor)
+        key = self._key(tensor)
         if key in self._matrices:
             return self._matrices[key]
         if isinstance(tensor, Quantised):

@@ -51,9 +51,11 @@ class Linear(Part):
         return Linear(matrix, None if self.bias is None else self.bias[ids])
 
     @staticmethod
-    def side_by_side(*layers: Linear) -> Linear:
-        """One layer whose outputs are those of `layers`, in turn: fewer, larger products."""
-        matrix = Matrix.stack(*(layer.matrix for layer in layers))
+    def side_by_side(*layers: Linear, matrix: Matrix | None = None) -> Linear:
+        """One layer whose outputs are those of `layers`, in turn: fewer, larger products. Of
+        `matrix`, if that has been made of theirs already."""
+        if matrix is None:
+            matrix = Matrix.stack(*(layer.matrix for layer in layers))
         if all(layer.bias is None for layer in layers):
             return Linear(matrix)
         biases = [
