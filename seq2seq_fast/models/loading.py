@@ -115,7 +115,7 @@ def model_file(path: Path) -> Path:
 
 def _files_of(file: Path) -> list[Path]:
     """All files that a model is made of: its weights, what they are listed in or described by."""
-    beside = ["config.json", "*vocabulary.json", "*vocabulary.txt"]
+    beside = ["config.json", "generation_config.json", "*vocabulary.json", "*vocabulary.txt"]
     if huggingface.is_index(file):
         beside.append("*.safetensors" if file.name == huggingface.INDEX else "pytorch_model*.bin")
     return [file, *(found for pattern in beside for found in sorted(file.parent.glob(pattern)))]
