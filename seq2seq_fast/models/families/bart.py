@@ -1,5 +1,5 @@
 """BART and its kin, as huggingface/transformers names and configures them: mBART, PLBart, Marian,
-M2M100 (NLLB, SMaLL-100), Pegasus, Blenderbot, FSMT.
+M2M100 (NLLB, SMaLL-100), Pegasus, Blenderbot.
 
 Lewis et al., "BART: Denoising Sequence-to-Sequence Pre-training", 2020. They are one grammar, in
 `models/*/modeling_*.py`; what tells them apart is a row of KINDS.
@@ -54,11 +54,10 @@ KINDS = {
     "blenderbot-small": Kind(
         "post", "learned", embedding_norm=True, decoder_norm_first=True
     ),
-    "fsmt": Kind("post", "endpoint", 2, activation="relu"),
 }  # fmt: skip
 SHARED = "model.shared.weight"
 OWN = {side: f"model.{side}.embed_tokens.weight" for side in ("encoder", "decoder")}
-OUTPUTS = ("lm_head.weight", "model.decoder.output_projection.weight")
+OUTPUT = "lm_head.weight"
 IGNORED = {
     "model.*coder.version": Ignored("the version of the program that trained it"),
     "model.*coder.embed_positions._float_tensor": Ignored("says the type of what is computed"),
@@ -77,10 +76,8 @@ def plan(config: Config, tensors: Tensors) -> Plan:
         _, width = tensors.table_shape(tables[side])
         name = f"model.{side}.embed_positions.weight"
         positions: Sinusoids | Learned
-        if kind.positions == "learned":
+        if kind.positions == "learned" or name in tensors:
             positions = Learned(name, kind.offset)
-        elif name in tensors and kind.positions == "paper":
-            positions = Learned(name)
         else:
             positions = Sinusoids(width, kind.offset, kind.positions == "endpoint")
         return Tokens(
@@ -110,7 +107,7 @@ def plan(config: Config, tensors: Tensors) -> Plan:
         stack("encoder"),
         tokens("decoder"),
         stack("decoder"),
-        output=next((name for name in OUTPUTS if name in tensors), None),
+        output=OUTPUT if OUTPUT in tensors else None,
         output_bias=bias if bias in tensors else None,
         norm=NORM,
         bos=config.start_token(vocabulary),
