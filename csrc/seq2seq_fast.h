@@ -152,34 +152,12 @@ int s2s_topk_log_softmax(int isa, int threads, int64_t rows, int64_t n, const fl
                          int64_t stride, int k, int64_t *ids, float *log_probabilities,
                          float *statistics);
 
-/* ---- chains: linear layers and norms that every row goes through by itself, recorded ---- */
-
-/* Rows [rows][width], or in parts, [width / part][rows][part], if no link reads them. Those that
- * nobody wants afterwards have no address: never all are there. */
-typedef struct {
-    float *rows;
-    int64_t width, part; /* part: of those with an address; the width, where there is but one */
-} s2s_place;
-
-/* One call. Places are numbers: of x, of the result, of `other` (-1: there is none). */
-typedef struct {
-    const s2s_matrix *matrix;       /* of a linear layer; null: a norm */
-    int32_t activation, multiply;   /* of a linear layer */
-    const float *gamma, *beta;      /* of a norm; beta may be null */
-    double eps;
-    int64_t x, other, out;
-} s2s_link;
-
-/* Takes each thread's rows, a few at a time, through all the calls in turn. */
-int s2s_chain(const s2s_link *links, int64_t count, const s2s_place *places, int64_t place_count,
-              int isa, int threads, int64_t rows);
-
-/* ---- programs: the calls of a decoder's step, recorded ---- */
+/* ---- ops: what a model computes, recorded; the kind says which fields count ---- */
 
 enum s2s_op_kind {
     S2S_OP_LINEAR = 0, /* in: x, other or null; out: result */
     S2S_OP_NORM = 1,   /* in: x, gamma, beta or null; out: result */
-    S2S_OP_SSRU_STEP = 2,  /* in: gates, cell, other; out: result, new cell (may be the cell) */
+    S2S_OP_SSRU_STEP = 2, /* in: gates, cell, other; out: result, new cell (may be the cell) */
     S2S_OP_ATTEND = 3, /* in: query, key, value, spans, bias or null; out: result */
     S2S_OP_EMBED = 4,  /* in: int64 tokens, position vectors or null; out: result */
     S2S_OP_APPEND = 5, /* in: key, value; out: panels, values, scratch [width][16], spans */
@@ -200,9 +178,22 @@ typedef struct {
                                      * many columns before it a bias begins; null: none */
     const void *in[5];
     void *out[4];
+    int64_t buffers[3];             /* by row block: of x, of the result, of `other` (-1: none) */
 } s2s_op;
 
-/* Runs the calls in turn, for so many sequences. */
+/* Rows [rows][width], or in parts, [width / part][rows][part], if no op reads them. Those that
+ * nobody wants afterwards have no address: never all are there. */
+typedef struct {
+    float *rows;
+    int64_t width, part; /* part: of those with an address; the width, where there is but one */
+} s2s_buffer;
+
+/* By row block: takes each thread's rows, a few at a time, through linear layers and norms in turn,
+ * over numbered buffers. Of `in` only gamma and beta count. */
+int s2s_run_row_blocks(const s2s_op *ops, int64_t count, const s2s_buffer *buffers,
+                       int64_t buffer_count, int isa, int threads, int64_t rows);
+
+/* By op: runs all in turn, for so many sequences. */
 int s2s_run_program(const s2s_op *ops, int64_t count, int isa, int threads, int64_t sequences);
 
 /* What has been appended to each of `count` sequences becomes what another one, its source, has, of

@@ -1,8 +1,9 @@
-"""An encoder's graph through the kernel: one call, or chains of row-wise ops between attentions."""
+"""An encoder's graph through the kernel: one call, or blocks of rows between attentions."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -80,25 +81,33 @@ class Calls:
 
     def add_rows(self, op: ops.Op, arrays: list[Array]) -> None:
         """An op that each row goes through by itself; arrays (..., width) by buffer."""
+        kind, read, constants, fields = self._of_rows(op)
+        ins = (*(None if one is None else arrays[one.number] for one in read), *constants)
+        rows = arrays[op.out.number].size // op.out.width
+        self.add(kind, rows, ins, (arrays[op.out.number],), **fields)
+
+    def add_to_block(self, op: ops.Op, number: Callable[[Buffer | None], int]) -> None:
+        """The same by row block, where buffers are numbers."""
+        kind, (x, *others), constants, fields = self._of_rows(op)
+        call = self.add(kind, 0, (None, *constants) if constants else (), (), **fields)
+        call["buffers"] = (number(x), number(op.out), number(others[0] if others else None))
+
+    def _of_rows(
+        self, op: ops.Op
+    ) -> tuple[int, tuple[Buffer | None, ...], tuple[Array | None, ...], dict[str, Any]]:
+        """An op's kind, the buffers that it reads, what it reads beside them, and its fields."""
         if isinstance(op, ops.Linear):
-            layer, x = native.native_weights(op.weights), arrays[op.x.number]
-            other = op.gate if op.residual is None else op.residual
+            layer = native.native_weights(op.weights)
             self.held.append(layer)
-            self.add(
-                native.lib.S2S_OP_LINEAR, x.size // layer.inputs,
-                (x, None if other is None else arrays[other.number]), (arrays[op.out.number],),
-                choice=native.ACTIVATION_NUMBERS[op.activation], multiply=op.gate is not None,
-                matrix=layer.address,
-            )  # fmt: skip
-        elif isinstance(op, ops.Norm):
-            x, n = arrays[op.x.number], len(op.gamma)
+            return native.lib.S2S_OP_LINEAR, (op.x, op.gate or op.residual), (), {
+                "choice": native.ACTIVATION_NUMBERS[op.activation],
+                "multiply": op.gate is not None, "matrix": layer.address,
+            }  # fmt: skip
+        if isinstance(op, ops.Norm):
             beta = None if op.beta is None else contiguous(op.beta)
-            self.add(
-                native.lib.S2S_OP_NORM, x.size // n, (x, contiguous(op.gamma), beta),
-                (arrays[op.out.number],), n=n, number=op.eps,
-            )  # fmt: skip
-        else:
-            raise TypeError(f"no such op: {op}")
+            fields = {"n": len(op.gamma), "number": op.eps}
+            return native.lib.S2S_OP_NORM, (op.x,), (contiguous(op.gamma), beta), fields
+        raise TypeError(f"no such op: {op}")
 
     def add_attention(
         self,
@@ -186,18 +195,18 @@ class RowBlocks:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        self.parts: list[tuple[Chain | ops.SelfAttention, int]] = []
+        self.parts: list[tuple[RowOps | ops.SelfAttention, int]] = []
         """Each with the number of the op after it."""
         listed: list[ops.Op] = []
         for i, op in enumerate(graph.ops):
             if isinstance(op, ops.SelfAttention):
-                self.parts += [(Chain(graph, listed, i - len(listed)), i), (op, i + 1)]
+                self.parts += [(RowOps(graph, listed, i - len(listed)), i), (op, i + 1)]
                 listed = []
             else:
                 listed.append(op)
         if listed:
             end = len(graph.ops)
-            self.parts.append((Chain(graph, listed, end - len(listed)), end))
+            self.parts.append((RowOps(graph, listed, end - len(listed)), end))
 
     def run(self, backend: NativeBackend, x: Array, lengths: Array | None) -> Array:
         """x (batch, time, width), which is written over -> the result."""
@@ -217,7 +226,7 @@ class RowBlocks:
             return np.empty(shape, np.float32)
 
         for part, end in self.parts:
-            if isinstance(part, Chain):
+            if isinstance(part, RowOps):
                 for buffer, replaced in zip(part.results, part.replaced, strict=True):
                     if replaced is not None:
                         arrays[buffer.number] = arrays[replaced.number]
@@ -244,7 +253,7 @@ class RowBlocks:
         return arrays[self.graph.out.number]
 
 
-class Chain:
+class RowOps:
     """Ops that each row goes through by itself, from the graph's op `start` on."""
 
     def __init__(self, graph: Graph, listed: list[ops.Op], start: int) -> None:
@@ -267,48 +276,30 @@ class Chain:
                 and buffer not in self.replaced
             ]
             self.replaced.append(free[0] if free else None)
-        places = [*self.given, *made]
-        self._places = np.array(
-            [(0, buffer.width, 0) for buffer in places], native.struct_dtype("s2s_place")
+        buffers = [*self.given, *made]
+        self._buffers = np.array(
+            [(0, buffer.width, 0) for buffer in buffers], native.struct_dtype("s2s_buffer")
         )
-        self._numbers = [places.index(buffer) for buffer in (*self.given, *self.results)]
-        self._held: list[Any] = []
-        self._links = np.array(
-            [self._link(op, places) for op in listed], native.struct_dtype("s2s_link")
-        )
-
-    def _link(self, op: ops.Op, places: list[Buffer]) -> tuple[Any, ...]:
-        def number(buffer: Buffer | None) -> int:
-            return -1 if buffer is None else places.index(buffer)
-
-        if isinstance(op, ops.Linear):
-            layer = native.native_weights(op.weights)
-            self._held.append(layer)
-            activation = native.ACTIVATION_NUMBERS[op.activation]
-            other = op.gate if op.residual is None else op.residual
-            return (layer.address, activation, op.gate is not None, 0, 0, 0.0,
-                    *map(number, (op.x, other, op.out)))  # fmt: skip
-        if isinstance(op, ops.Norm):
-            gamma, beta = contiguous(op.gamma), None if op.beta is None else contiguous(op.beta)
-            self._held.append((gamma, beta))
-            return (0, 0, 0, address(gamma), 0 if beta is None else address(beta), op.eps,
-                    *map(number, (op.x, None, op.out)))  # fmt: skip
-        raise TypeError(f"no such op: {op}")
+        self._numbers = [buffers.index(buffer) for buffer in (*self.given, *self.results)]
+        calls = Calls(1)
+        for op in listed:
+            calls.add_to_block(op, lambda one: -1 if one is None else buffers.index(one))
+        self._ops, self._held = calls.finish(), calls.held
 
     def run(self, backend: NativeBackend, *arrays: Array) -> None:
         """Arrays of what is given, then of the results: contiguous, (..., width), or of a result
         that no op reads in parts, (parts, ..., width / parts)."""
-        places = self._places.copy()
+        buffers = self._buffers.copy()
         for number, array in zip(self._numbers, arrays, strict=True):
             assert contiguous(array) is array and array.dtype == np.float32
-            places["rows"][number], places["part"][number] = address(array), array.shape[-1]
-        status = native.lib.s2s_chain(
-            native.ffi.from_buffer("s2s_link *", self._links),
-            len(self._links),
-            native.ffi.from_buffer("s2s_place *", places),
-            len(places),
+            buffers["rows"][number], buffers["part"][number] = address(array), array.shape[-1]
+        status = native.lib.s2s_run_row_blocks(
+            native.ffi.from_buffer("s2s_op *", self._ops),
+            len(self._ops),
+            native.ffi.from_buffer("s2s_buffer *", buffers),
+            len(buffers),
             backend.isa_number,
             backend.threads,
             math.prod(arrays[0].shape[:-1]),
         )
-        native.check(status, "chain")
+        native.check(status, "row blocks")

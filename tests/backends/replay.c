@@ -171,19 +171,18 @@ static long replay_layer(void)
     int64_t step = 0;
     const s2s_op embed = {.kind = S2S_OP_EMBED, .rows = 1, .number = *number, .matrix = &m,
                           .step = &step, .in = {a[3], a[1]}, .out = {got[0]}};
-    /* A chain that does it three times: into scratch memory, for good, and in parts. */
+    /* By row block, three times: into scratch memory, for good, and in parts. */
     const int64_t part = outputs % 2 == 0 ? outputs / 2 : outputs % 3 == 0 ? outputs / 3 : outputs;
     float *const in_parts = malloc(out[0] + 1);
-    const s2s_place places[] = {{a[3], inputs, inputs},
-                                {other, outputs, outputs},
-                                {NULL, outputs, outputs},
-                                {got[0], outputs, outputs},
-                                {in_parts, outputs, part}};
-    s2s_link links[3];
+    const s2s_buffer buffers[] = {{a[3], inputs, inputs},
+                                  {other, outputs, outputs},
+                                  {NULL, outputs, outputs},
+                                  {got[0], outputs, outputs},
+                                  {in_parts, outputs, part}};
+    s2s_op block[3];
     for (int i = 0; i < 3; i++)
-        links[i] = (s2s_link){.matrix = &m, .activation = (int32_t)f[ACTIVATION],
-                              .multiply = f[OTHER] == 2, .x = 0, .other = other ? 1 : -1,
-                              .out = 2 + i};
+        block[i] = (s2s_op){.kind = S2S_OP_LINEAR, .matrix = &m, .choice = (int32_t)f[ACTIVATION],
+                            .multiply = f[OTHER] == 2, .buffers = {0, 2 + i, other ? 1 : -1}};
     long failures = 0;
     for (int isa = 0; isa < S2S_ISAS; isa++)
         for (int threads = 1; s2s_isa_usable(isa) && threads <= 3; threads++) {
@@ -197,8 +196,8 @@ static long replay_layer(void)
                 failures += differs("a linear layer", isa, got[0], want[0], out[0]);
                 memset(got[0], 0x55, out[0]);
                 memset(in_parts, 0x55, out[0]);
-                status |= s2s_chain(links, 3, places, 5, isa, threads, rows);
-                failures += differs("a chain", isa, got[0], want[0], out[0]);
+                status |= s2s_run_row_blocks(block, 3, buffers, 5, isa, threads, rows);
+                failures += differs("a row block", isa, got[0], want[0], out[0]);
                 for (int64_t i = 0; i < rows * outputs; i++)
                     ((float *)got[0])[i / part % rows * outputs + i / part / rows * part + i % part] =
                         in_parts[i];

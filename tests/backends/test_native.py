@@ -11,8 +11,8 @@ from seq2seq_fast.contract.layers import ACTIVATIONS
 if native.why_missing:
     pytest.skip("the extension is not built", allow_module_level=True)
 
-STRUCTS = ["s2s_span", "s2s_strides", "s2s_attention_problem", "s2s_matrix", "s2s_place",
-           "s2s_link", "s2s_op", "s2s_greedy"]  # fmt: skip
+STRUCTS = ["s2s_span", "s2s_strides", "s2s_attention_problem", "s2s_matrix", "s2s_op",
+           "s2s_buffer", "s2s_greedy"]  # fmt: skip
 
 
 def test_enums_have_the_contracts_names():
@@ -39,10 +39,11 @@ def test_a_structs_dtype_is_as_c_lays_it_out(name):
 
 def test_c_reads_what_numpy_writes():
     array = np.zeros(2, native.struct_dtype("s2s_op"))
-    array[1] = (4, 3, 1, 7, 8, 9, 0.5, 10, 11, 12, (13, 14, 15, 16, 17), (18, 19, 20, 21))
+    pointers = (13, 14, 15, 16, 17), (18, 19, 20, 21)
+    array[1] = (4, 3, 1, 7, 8, 9, 0.5, 10, 11, 12, *pointers, (22, 23, 24))
     op = native.ffi.from_buffer("s2s_op[]", array)[1]
     assert (op.kind, op.choice, op.multiply, op.rows, op.n, op.stride) == (4, 3, 1, 7, 8, 9)
-    assert op.number == 0.5
+    assert op.number == 0.5 and list(op.buffers) == [22, 23, 24]
     addresses = [op.matrix, op.problem, op.step, *getattr(op, "in"), *op.out]
     assert [int(native.ffi.cast("uintptr_t", a)) for a in addresses] == list(range(10, 22))
 

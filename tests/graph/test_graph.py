@@ -113,3 +113,15 @@ def test_an_op_that_the_kernel_does_not_know_is_an_error():
     calls["kind"] = 99
     with use(isa="generic"), pytest.raises(RuntimeError, match="no such op"):
         run_calls(current(), calls, 1)
+
+
+def test_a_block_of_rows_with_an_op_that_it_has_not_is_an_error():
+    buffers = np.zeros(1, native.struct_dtype("s2s_buffer"))
+    for kind in (native.lib.S2S_OP_ATTEND, 99):
+        op = np.zeros(1, native.struct_dtype("s2s_op"))
+        op["kind"] = kind
+        status = native.lib.s2s_run_row_blocks(
+            native.ffi.from_buffer("s2s_op *", op), 1,
+            native.ffi.from_buffer("s2s_buffer *", buffers), 1, 0, 1, 4,
+        )  # fmt: skip
+        assert status == native.lib.S2S_NO_SUCH_OP
