@@ -223,7 +223,6 @@ def test_an_argument_that_is_wrong_leaves_the_output_as_it_was(capsys):
         ["transcribe", "missing.wav"], ["transcribe", "fine.wav", "--word-timestamps"],
         ["translate", "--file", "missing.txt"], ["translate", "--file", "out.wav", "a"],
         ["translate", "a", "--num-return-sequences", "2"],
-        ["translate", "a", "--model", "folder", "--to", "pt"],
     ):  # fmt: skip
         assert main([*arguments, "--output", "out.txt"]) == 2
         assert capsys.readouterr().err.count("\n") == 1

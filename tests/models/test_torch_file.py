@@ -74,7 +74,7 @@ def state_dicts():
     }  # fmt: skip
 
 
-@pytest.mark.peers
+@pytest.mark.transformers
 @pytest.mark.parametrize("old", [False, True], ids=["zip", "legacy"])
 def test_agrees_with_torch(path, old):
     torch = pytest.importorskip("torch")
@@ -91,7 +91,7 @@ def test_agrees_with_torch(path, old):
             assert (found[name].shape, found[name].dtype) == (bits.shape, bits.dtype)
 
 
-@pytest.mark.peers
+@pytest.mark.transformers
 @pytest.mark.parametrize("old", [False, True], ids=["zip", "legacy"])
 def test_the_same_numbers_are_the_same_object(path, old):
     torch = pytest.importorskip("torch")
@@ -100,7 +100,7 @@ def test_the_same_numbers_are_the_same_object(path, old):
     assert a is b is c
 
 
-@pytest.mark.peers
+@pytest.mark.transformers
 @pytest.mark.parametrize("old", [False, True], ids=["zip", "legacy"])
 def test_what_is_no_state_dict(path, old):
     torch = pytest.importorskip("torch")
@@ -121,7 +121,7 @@ def test_what_is_no_state_dict(path, old):
             torch_file.entries(path)
 
 
-@pytest.mark.peers
+@pytest.mark.transformers
 def test_torch_reads_what_is_written_here(path):
     """So that the files below are such as torch writes."""
     torch = pytest.importorskip("torch")
@@ -133,7 +133,7 @@ def test_torch_reads_what_is_written_here(path):
         assert all(np.array_equal(found[name].numpy(), tensors[name]) for name in tensors)
 
 
-@pytest.mark.peers
+@pytest.mark.transformers
 def test_a_published_file():
     """Of ANNalog (MIT), written on a GPU: 132 tensors, each as torch.load() has it."""
     torch = pytest.importorskip("torch")
