@@ -178,6 +178,50 @@ def test_bart(tmp_path):
     assert theirs.mask_token_id not in ours.encode(hole)
 
 
+def test_holes_that_added_tokens_json_has(tmp_path):
+    """As of CodeT5."""
+    import tokenizers
+
+    trained = tokenizers.ByteLevelBPETokenizer()
+    special = ["<s>", "<pad>", "</s>", "<unk>"]
+    trained.train_from_iterator(LINES, 400, special_tokens=special, show_progress=False)
+    trained.save_model(str(tmp_path))
+    size = trained.get_vocab_size()
+    holes = {f"<extra_id_{i}>": size + 2 - i for i in range(3)}
+    folder = written(
+        tmp_path, {"model_type": "t5"}, added_tokens__json=holes,
+        tokenizer_config__json={"tokenizer_class": "RobertaTokenizer"},
+    )  # fmt: skip
+    ours = folders.find(folder, model_of(size + 3, 2))
+    ids = ours.encode("def add(a, b): <extra_id_0>", sentinels=True)
+    assert ids[-1] == size + 2 and size + 2 not in ours.encode("<extra_id_0>")
+    assert (ours.start, ours.end) == ([0], [2])
+    (tmp_path / "added_tokens.json").write_text(json.dumps({"<extra_id_0>": 7}))
+    with pytest.raises(ValueError, match=r"added_tokens\.json does not go on"):
+        folders.find(folder, model_of(size + 3, 2))
+
+
+@pytest.mark.parametrize("template", ["$A </s> eng_Latn", "eng_Latn $A </s>"])
+def test_a_language_in_tokenizer_json_is_that_of_its_last_use(tmp_path, template):
+    """Published files of NLLB have one or the other; what is asked for takes its place."""
+    import tokenizers
+
+    words = tokenizers.models.WordLevel(
+        {name: i for i, name in enumerate(["<s>", "<pad>", "</s>", "<unk>", "fox", *LANGUAGES])},
+        "<unk>",
+    )
+    made = tokenizers.Tokenizer(words)
+    made.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    made.add_special_tokens(["<s>", "<pad>", "</s>", "<unk>", *LANGUAGES])
+    made.post_processor = tokenizers.processors.TemplateProcessing(
+        single=template, special_tokens=[("</s>", 2), ("eng_Latn", 6)]
+    )
+    made.save(str(tmp_path / "tokenizer.json"))
+    ours = folders.find(written(tmp_path, {"model_type": "m2m_100"}), model_of(9, 2))
+    assert (ours.start, ours.end) == ([], [2])
+    assert ours.between("zho_Hans", "de") == ([7], [2], 5, None)
+
+
 @pytest.mark.transformers
 def test_byt5(tmp_path):
     folder = written(
@@ -233,15 +277,10 @@ def test_languages_by_their_own_codes_and_iso_639():
         ("en", None, "target_language must be one of the model's 5 languages, such as deu_Latn"),
         (None, "de", "source_language must be one of the model's 5 languages, such as deu_Latn"),
         ("en", "zh", "target_language 'zh' is any of zho_Hans, zho_Hant: name one"),
-        ("en", "deu_Cyrl", "target_language 'deu_Cyrl' is any|such as"),
         ("xx", "de", "source_language 'xx' is none of the model's 5 languages, such as"),
-        ("en", "por_Ltan", "por_Latn"),
     ],
 )
 def test_a_language_that_the_model_does_not_have(source, target, message):
-    if target in ("deu_Cyrl", "por_Ltan"):  # the language is there, in one script
-        assert NLLB.between(source, target, [], [2]).forced_bos_token_id in (1, 5)
-        return
     with pytest.raises(ValueError, match=message):
         NLLB.between(source, target, [], [2])
 

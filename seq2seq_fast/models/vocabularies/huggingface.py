@@ -89,11 +89,16 @@ def find(folder: Path, model: EncoderDecoder, named: Path | None = None) -> Text
                 f"{side.path}: not the vocabulary of the model: end {side.eos}, unknown"
                 f" {side.unk}; expected {model.eos}, any"
             )
-    start, end = _around(kind, source, told)
+    languages = _languages(source, kind, told)
+    # A tokenizer.json has the language of its last use among them.
+    start, end = (
+        [i for i in some if source.names[i] not in languages.codes]
+        for some in _around(kind, source, told)
+    )
     limit = told.tokenizer.get("model_max_length")
     return TextVocabulary(
         source, target, start, end,
-        _languages(source, kind, told),
+        languages,
         limit if isinstance(limit, int) and 0 < limit < MAX_LIMIT else None,
     )  # fmt: skip
 
@@ -114,6 +119,8 @@ def _files(folder: Path, told: Told, named: Path | None) -> tuple[Path, Path | N
     if (folder / FILES[0]).is_file():
         return folder / FILES[0], None, None
     shared = folder / "sentencepiece.bpe.model"
+    if shared.is_file() and kind == "plbart":
+        raise ValueError(f"{folder}: the vocabulary of PLBart is read from tokenizer.json alone")
     if shared.is_file():
         if (folder / "vocab.json").is_file() and not maker.startswith("Nllb"):
             return shared, folder / "vocab.json", "m2m100"

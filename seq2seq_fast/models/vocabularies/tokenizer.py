@@ -156,6 +156,12 @@ class Merges(TokenizerFile):
         known = found.get_vocab()
         special = [name for name in ("<s>", "<pad>", "</s>", "<unk>") if name in known]
         found.add_special_tokens([library.AddedToken(name, special=True) for name in special])
+        more = self.path.with_name("added_tokens.json")
+        ids = huggingface.read_json(more) if more.is_file() else {}
+        added = sorted(ids, key=lambda name: (str(type(ids[name])), ids[name]))
+        if [ids[name] for name in added] != list(range(len(known), len(known) + len(ids))):
+            raise ValueError(f"{more.name} does not go on where vocab.json ends")
+        found.add_special_tokens([library.AddedToken(name, special=True) for name in added])
         if "<mask>" in known:
             found.add_special_tokens([library.AddedToken("<mask>", lstrip=True, special=True)])
         return found
