@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from collections.abc import Iterable
 
-from .lines import Line, grouped
-from .outputs import STANDARD, Target, files_of
 from .parser import given
 from .progress import progress
-from .uses import SEARCH, add_model, add_search, add_texts, arguments, check_texts, written
+from .uses import SEARCH, add_model, add_search, add_texts, check_texts, lines_of, opened, written
 
 EXAMPLES = """examples:
   seq2seq-fast generate --model flan-t5-small "Answer the question: what is the capital of Peru?"
@@ -28,16 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     check_texts(options)
-    keep = options.errors == "keep"
-    files = options.file or ([] if options.text else [STANDARD])
-    inputs = files_of([*files, *([options.vocabulary] if options.vocabulary else [])])
-    target = Target(options.output, inputs)
+    files, _, target = opened(options)
     with contextlib.ExitStack() as stack:
-        groups: Iterable[list[Line]]
-        if options.text:
-            groups = [arguments(options.text, keep)]
-        else:
-            groups = stack.enter_context(grouped(files, keep=keep))
+        groups = stack.enter_context(lines_of(options, files))
 
         from ..text.generator import TextGenerator
 

@@ -7,10 +7,10 @@ import contextlib
 from pathlib import Path
 
 from . import streams
-from .outputs import STANDARD, Target, files_of
+from .outputs import STANDARD
 from .parser import count, given
 from .progress import progress
-from .uses import SEARCH, add_model, add_search, add_texts, arguments, check_texts, written
+from .uses import SEARCH, add_model, add_search, add_texts, arguments, check_texts, opened, written
 
 EXAMPLES = """examples:
   seq2seq-fast summarize --model bart-large-cnn --file report.txt
@@ -40,9 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     check_texts(options)
     keep = options.errors == "keep"
-    files = options.file or ([] if options.text else [STANDARD])
-    inputs = files_of([*files, *([options.vocabulary] if options.vocabulary else [])])
-    target = Target(options.output, inputs)
+    files, _, target = opened(options)
     named = (
         [(f"text {i}", line.text) for i, line in enumerate(arguments(options.text, keep), 1)]
         if options.text

@@ -9,12 +9,21 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .lines import Line, grouped
-from .outputs import STANDARD, Target, files_of
+from .lines import Line
 from .parser import count, given
 from .pictures import Picture
 from .progress import progress
-from .uses import NOT_UTF8, SEARCH, add_model, add_search, add_texts, arguments, check_texts
+from .uses import (
+    NOT_UTF8,
+    SEARCH,
+    add_model,
+    add_search,
+    add_texts,
+    check_texts,
+    lines_of,
+    opened,
+    written,
+)
 
 if TYPE_CHECKING:
     from ..text.results import Translation
@@ -66,19 +75,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     _check(options)
-    keep = options.errors == "keep"
-    files = options.file or ([] if options.text else [STANDARD])
-    inputs = files_of([*files, *([options.vocabulary] if options.vocabulary else [])])
-    target = Target(options.output, inputs)
+    files, inputs, target = opened(options)
     picture = Picture(options.attention, inputs) if options.attention else None
     if picture and target.path is not None and picture.target.path == target.path:
         raise ValueError(f"{options.output}: is the name for --output and for --attention")
     with contextlib.ExitStack() as stack:
-        groups: Iterable[list[Line]]
-        if options.text:
-            groups = [arguments(options.text, keep)]
-        else:
-            groups = stack.enter_context(grouped(files, keep=keep))
+        groups = stack.enter_context(lines_of(options, files))
         translator = _translator(options)
         stream = functools.partial(
             translator.stream, **_languages(options), **given(options, *SEARCH)
@@ -91,7 +93,7 @@ def run(options: argparse.Namespace) -> None:
         before = ""  # ends the line of a file that does not, if another file goes on
         for group in groups:
             for line, found in translated(stream, group):
-                write(before + _written(found, options) + line.end)
+                write(before + written(found, options.scores, one_line=not options.text) + line.end)
                 before = "" if line.end else "\n"
                 step(1)
     if picture:
@@ -171,13 +173,3 @@ def _joined(texts: list[list[Translation]], between: list[str]) -> list[Found]:
             text += kept + next_one.text
         found.append(Found(text, sum(one.score for one in chosen), chosen[0]))
     return found
-
-
-def _written(found: list[Found], options: argparse.Namespace) -> str:
-    """What is written of a line, but for its end."""
-    texts = [one.text for one in found]
-    if not options.text or options.scores or len(found) > 1:  # a line each, whatever the text
-        texts = [text.replace("\n", " ") for text in texts]
-    if options.scores:
-        texts = [f"{one.score:.4f}\t{text}" for one, text in zip(found, texts, strict=True)]
-    return "\n".join(texts)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from .lines import Line
-from .outputs import STANDARD
+from .lines import Line, grouped
+from .outputs import STANDARD, Files, Target, files_of
 from .parser import count, number, text_of
 
 if TYPE_CHECKING:
     from ..text.results import TextResult
+    from .translate import Found
 
 SEARCH = (  # options of a call, by the names that they have here
     "num_beams", "num_return_sequences", "max_new_tokens", "min_new_tokens", "length_penalty",
@@ -77,6 +79,25 @@ def check_texts(options: argparse.Namespace) -> None:
         raise ValueError("give texts or --file, not both")
 
 
+def opened(options: argparse.Namespace) -> tuple[list[str], Files, Target]:
+    """The names of the files that texts are read from, all files that are read, and what is
+    written."""
+    files = options.file or ([] if options.text else [STANDARD])
+    inputs = files_of([*files, *([options.vocabulary] if options.vocabulary else [])])
+    return files, inputs, Target(options.output, inputs)
+
+
+@contextlib.contextmanager
+def lines_of(options: argparse.Namespace, files: list[str]) -> Iterator[Iterable[list[Line]]]:
+    """The texts that are arguments, or the lines of files, in groups."""
+    keep = options.errors == "keep"
+    if options.text:
+        yield [arguments(options.text, keep)]
+    else:
+        with grouped(files, keep=keep) as groups:
+            yield groups
+
+
 def arguments(texts: list[str], keep: bool) -> list[Line]:
     """Texts that are arguments.
 
@@ -94,7 +115,7 @@ def arguments(texts: list[str], keep: bool) -> list[Line]:
     return [Line(text, "\n") for text in found]
 
 
-def written(results: Sequence[TextResult], scores: bool, *, one_line: bool) -> str:
+def written(results: Sequence[TextResult | Found], scores: bool, *, one_line: bool) -> str:
     """Results of a text, the best first, a line each; several are, whatever their text."""
     texts = [one.text for one in results]
     if one_line or scores or len(texts) > 1:
