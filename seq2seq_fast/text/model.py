@@ -41,8 +41,7 @@ class TextModel:
         self.model = load(path, weights=weights)
         self.vocabulary = find_vocabulary(path, self.model, vocabulary)
         self.folder = model_file(Path(path)).parent
-        config = self.folder / "config.json"
-        self._config = huggingface.read_json(config) if config.is_file() else {}
+        self._config = huggingface.json_if_there(self.folder / "config.json")
 
     def task(self, name: str) -> tuple[str, dict[str, Any]]:
         """What the folder says of a task: the text that a source begins with, and options."""

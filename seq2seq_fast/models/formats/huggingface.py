@@ -84,6 +84,11 @@ def read_json(path: Path) -> dict[str, Any]:
     return found
 
 
+def json_if_there(path: Path) -> dict[str, Any]:
+    """The same; nothing, where there is no such file."""
+    return read_json(path) if path.is_file() else {}
+
+
 def read_text(path: Path) -> str:
     """A text that lies beside a model.
 

@@ -45,8 +45,8 @@ class Told(NamedTuple):
 
 def is_folder(folder: Path) -> bool:
     """Whether a folder is one of Hugging Face's with a model of text."""
-    path = folder / "config.json"
-    return path.is_file() and isinstance(huggingface.read_json(path).get("model_type"), str)
+    config = huggingface.json_if_there(folder / "config.json")
+    return isinstance(config.get("model_type"), str)
 
 
 def find(folder: Path, model: EncoderDecoder, named: Path | None = None) -> TextVocabulary:
@@ -59,7 +59,7 @@ def find(folder: Path, model: EncoderDecoder, named: Path | None = None) -> Text
     ValueError
         A file is damaged, or not the model's.
     """
-    told = Told(*(_json(folder / name) for name in NAMES))
+    told = Told(*(huggingface.json_if_there(folder / name) for name in NAMES))
     kind = str(told.config.get("model_type"))
     embedding = model.encoder.embedding
     assert isinstance(embedding, Embedding)
@@ -105,10 +105,6 @@ def find(folder: Path, model: EncoderDecoder, named: Path | None = None) -> Text
 
 NAMES = ("config.json", "tokenizer_config.json", "special_tokens_map.json")
 MAX_LIMIT = 1 << 20  # tokens; some files have a number of thirty digits for none
-
-
-def _json(path: Path) -> dict[str, Any]:
-    return huggingface.read_json(path) if path.is_file() else {}
 
 
 def _files(folder: Path, told: Told, named: Path | None) -> tuple[Path, Path | None, str | None]:

@@ -13,6 +13,7 @@ from typing import Any
 from ..formats import huggingface
 from .tokens import read_tokens
 
+CONFIG = "tokenizer_config.json"
 T5_EXTRA_IDS, BYT5_EXTRA_IDS = 100, 125
 PEGASUS_OFFSET = 103
 MBART_LANGUAGES = (  # of mBART, then what mBART-50 has more
@@ -33,7 +34,7 @@ def bytes_names() -> list[str]:
 
 def t5(pieces: Sequence[str], folder: Path, listed: Path | None) -> list[str]:
     """SentencePiece's own ids, then holes, counted downwards."""
-    count = _told(folder).get("extra_ids", T5_EXTRA_IDS)
+    count = huggingface.json_if_there(folder / CONFIG).get("extra_ids", T5_EXTRA_IDS)
     if not isinstance(count, int) or not 0 <= count <= 1000:
         raise ValueError(f"{folder}: says extra_ids: {count!r:.40}, expected 0 to 1000")
     if "<extra_id_0>" in pieces:
@@ -50,11 +51,11 @@ def pegasus(pieces: Sequence[str], folder: Path, listed: Path | None) -> list[st
 def mbart(pieces: Sequence[str], folder: Path, listed: Path | None) -> list[str]:
     """fairseq's four first, so that SentencePiece's own ids move by one; then languages. NLLB, too,
     whose folder names them."""
-    told = _special(folder)
-    languages = [name for name in told if re.fullmatch(r"[a-z]{2,3}_[A-Z]\w+", name)]
+    languages = [name for name in _special(folder) if re.fullmatch(r"[a-z]{2,3}_[A-Z]\w+", name)]
     if not languages:
         # mBART-50 has the languages of mBART first.
-        fifty = "50" in str(_told(folder).get("tokenizer_class", ""))
+        told = huggingface.json_if_there(folder / CONFIG)
+        fifty = "50" in str(told.get("tokenizer_class", ""))
         languages = "".join(MBART_LANGUAGES[: 1 + fifty]).split()
     return ["<s>", "<pad>", "</s>", "<unk>", *pieces[3:], *languages, "<mask>"]
 
@@ -76,16 +77,10 @@ LAYOUTS: dict[str, Callable[[Sequence[str], Path, Path | None], list[str]]] = {
 }  # fmt: skip
 
 
-def _told(folder: Path) -> dict[str, Any]:
-    path = folder / "tokenizer_config.json"
-    return huggingface.read_json(path) if path.is_file() else {}
-
-
 def _special(folder: Path) -> list[str]:
     """The names of additional tokens, in order."""
-    for name in ("special_tokens_map.json", "tokenizer_config.json"):
-        path = folder / name
-        found = huggingface.read_json(path) if path.is_file() else {}
+    for name in ("special_tokens_map.json", CONFIG):
+        found = huggingface.json_if_there(folder / name)
         listed = found.get("additional_special_tokens") or found.get("extra_special_tokens")
         if isinstance(listed, list):
             return [name_of(one) or "" for one in listed]

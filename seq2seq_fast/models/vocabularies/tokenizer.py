@@ -148,8 +148,7 @@ class Merges(TokenizerFile):
 
     def _read(self, library: Any) -> Any:
         merges = self.path.with_name("merges.txt")
-        config = self.path.with_name("tokenizer_config.json")
-        told = huggingface.read_json(config) if config.is_file() else {}
+        told = huggingface.json_if_there(self.path.with_name("tokenizer_config.json"))
         found = library.ByteLevelBPETokenizer(
             str(self.path), str(merges), add_prefix_space=bool(told.get("add_prefix_space"))
         )._tokenizer
@@ -157,7 +156,7 @@ class Merges(TokenizerFile):
         special = [name for name in ("<s>", "<pad>", "</s>", "<unk>") if name in known]
         found.add_special_tokens([library.AddedToken(name, special=True) for name in special])
         more = self.path.with_name("added_tokens.json")
-        ids = huggingface.read_json(more) if more.is_file() else {}
+        ids = huggingface.json_if_there(more)
         added = sorted(ids, key=lambda name: (str(type(ids[name])), ids[name]))
         if [ids[name] for name in added] != list(range(len(known), len(known) + len(ids))):
             raise ValueError(f"{more.name} does not go on where vocab.json ends")

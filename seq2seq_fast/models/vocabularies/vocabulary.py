@@ -123,12 +123,12 @@ class Vocabulary(FromFiles):
         if self.unk is None:
             raise ValueError(f"{self.path}: has no token for what is unknown")
         # A text that happens to hold "</s>" does not end there.
-        control, encode = self._control, self.tokenizer.encode
+        control = self._control
         if sentinels and self.sentinels:
             control = control - self.sentinels
             pieces = self.tokenizer.encode_with(text, self.sentinels)
         else:
-            pieces = encode(text)
+            pieces = self.tokenizer.encode(text)
         unk, ids = self.unk, self._ids
         return [unk if piece in control else ids.get(piece, unk) for piece in pieces]
 
