@@ -38,7 +38,8 @@ def read(path):
 
 
 def state_dicts():
-    torch = pytest.importorskip("torch")
+    import torch
+
     torch.manual_seed(0)
     model = torch.nn.Sequential(
         torch.nn.Linear(5, 7), torch.nn.LayerNorm(7), torch.nn.Conv1d(7, 3, 2)
@@ -77,7 +78,8 @@ def state_dicts():
 @pytest.mark.transformers
 @pytest.mark.parametrize("old", [False, True], ids=["zip", "legacy"])
 def test_agrees_with_torch(path, old):
-    torch = pytest.importorskip("torch")
+    import torch
+
     for written in state_dicts().values():
         torch.save(written, path, _use_new_zipfile_serialization=not old)
         found = torch_file.entries(path)
@@ -94,7 +96,8 @@ def test_agrees_with_torch(path, old):
 @pytest.mark.transformers
 @pytest.mark.parametrize("old", [False, True], ids=["zip", "legacy"])
 def test_the_same_numbers_are_the_same_object(path, old):
-    torch = pytest.importorskip("torch")
+    import torch
+
     torch.save(state_dicts()["tied"], path, _use_new_zipfile_serialization=not old)
     a, b, c = torch_file.entries(path).values()
     assert a is b is c
@@ -103,7 +106,8 @@ def test_the_same_numbers_are_the_same_object(path, old):
 @pytest.mark.transformers
 @pytest.mark.parametrize("old", [False, True], ids=["zip", "legacy"])
 def test_what_is_no_state_dict(path, old):
-    torch = pytest.importorskip("torch")
+    import torch
+
     for written, message in (
         ({"model": {"a": torch.ones(2)}, "epoch": 3}, "holds a dict as 'model', expected tensors"),
         ({"a": torch.ones(2), "epoch": 3}, "holds a int as 'epoch'"),
@@ -124,7 +128,8 @@ def test_what_is_no_state_dict(path, old):
 @pytest.mark.transformers
 def test_torch_reads_what_is_written_here(path):
     """So that the files below are such as torch writes."""
-    torch = pytest.importorskip("torch")
+    import torch
+
     tensors = {"a": ONE, "b": ONE[0].astype(np.float16), "c": np.arange(3)}
     for old in (False, True):
         path.write_bytes(tiny_torch.checkpoint(tensors, old))
@@ -136,7 +141,8 @@ def test_torch_reads_what_is_written_here(path):
 @pytest.mark.transformers
 def test_a_published_file():
     """Of ANNalog (MIT), written on a GPU: 132 tensors, each as torch.load() has it."""
-    torch = pytest.importorskip("torch")
+    import torch
+
     package = importlib.util.find_spec("annalog")  # which is not imported: only its file is needed
     if package is None:
         pytest.skip("no such package: pip install --no-deps annalog==1.0.6")
