@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -259,7 +259,7 @@ class Options:
         """The tokens that end a result."""
         if self.eos_token_id is None:
             return (model.eos,)
-        return tuple(self.eos_token_id) if isinstance(self.eos_token_id, tuple) else (model.eos,)
+        return cast("tuple[int, ...]", self.eos_token_id)  # as which it was checked
 
     def fit(self, model: EncoderDecoder, sources: int | None = None, position: int = 0) -> None:
         """Check what depends on the model.

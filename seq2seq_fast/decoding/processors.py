@@ -44,7 +44,9 @@ class Processors:
         self.options, self.samples = options, samples
         self.ends = list(options.ends(model))
         unknown = () if model.unk is None else (model.unk,)
-        words = [tuple(word) for word in options.bad_words_ids if [*word] not in self._single_ends]
+        # An end as a word by itself stays: without it nothing would end.
+        ends = [(end,) for end in self.ends]
+        words = [word for word in map(tuple, options.bad_words_ids) if word not in ends]
         single = [word[0] for word in words if len(word) == 1]
         self.never: Array = np.array([*options.suppress_tokens, *unknown, *single], np.int64)
         """Tokens that never occur."""
@@ -66,11 +68,6 @@ class Processors:
             or options.forced_eos_token_id is not None
         )
         """Whether there are tokens that must come."""
-
-    @property
-    def _single_ends(self) -> list[list[int]]:
-        """The ends as sequences: to forbid them would mean that nothing ends."""
-        return [[end] for end in self.ends]
 
     def plain_steps(self, position: int, limit: int) -> tuple[int, Array]:
         """How many steps from a position on, up to a limit, ask for nothing but that some tokens do

@@ -221,16 +221,14 @@ class Translator(TextModel):
         languages, vocabulary = self.vocabulary.languages, self.vocabulary
         if languages.ids:
             direction = vocabulary.between(source or self.source_language, target)
-            language = source or self.source_language or "en"
         else:
             prefix, task = self._task(source, target)
             start = [*vocabulary.start, *(vocabulary.encode(prefix) if prefix else ())]
             direction = Direction(start, vocabulary.end)
-            language = source or self.source_language or "en"
         chosen = self.options(options, f"Translator.{method}", Translator.translate, task)
         if self.shortlist is not None and chosen.logits_processor is not None:
             raise ValueError("logits_processor must be None with a translator's shortlist")
-        return _Call(iso(language), chosen, direction)
+        return _Call(iso(source or self.source_language or "en"), chosen, direction)
 
     def _task(self, source: str | None, target: str | None) -> tuple[str, dict[str, Any]]:
         """What a source begins with, and options, of a model that is told its task in words."""
